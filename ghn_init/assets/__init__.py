@@ -1,0 +1,9 @@
+"""Files shipped with the package: the bundled GHN and a small real subset of Fashion-MNIST."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ASSETS = Path(__file__).resolve().parent
+BUNDLED_GHN = ASSETS / "bundled"
+FASHION_MNIST_SUBSET = ASSETS / "fashion_mnist" / "subset.npz"

@@ -1,0 +1,67 @@
+"""The model card (README.md) of a published or saved GHN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_CARD = """\
+---
+library_name: ghn_init
+tags:
+- graph-hypernetwork
+- weight-initialization
+- ghn_init
+---
+
+# {title}
+
+A Graph HyperNetwork: it reads the architecture of a PyTorch model as a graph and predicts the model's
+weights. {count:,} parameters.
+
+## Use
+
+```python
+# pip install "ghn-init[timm]"
+import ghn_init
+import timm
+
+ghn = ghn_init.GHN.from_pretrained({reference})
+model = timm.create_model("resnet18")
+print(ghn_init.apply(model, ghn))
+```
+
+The call fills the model in place and prints which parameters were predicted, which kept their own initial
+values, and why. The running statistics of batch normalisation layers are not predicted: estimate them on a
+few batches with `ghn_init.calibrate_batchnorm(model, loader)`, or train, before evaluating.
+
+## Configuration
+
+```json
+{config}
+```
+
+## References
+
+- Knyazev et al., *Parameter Prediction for Unseen Deep Architectures*, NeurIPS 2021 (GHN-2).
+- Knyazev et al., *Can We Scale Transformers to Predict Parameters of Diverse ImageNet Models?*, ICML 2023
+  (GHN-3).
+"""
+
+
+def model_card(config: Mapping[str, Any], parameter_count: int, reference: str) -> str:
+    """Text of the card of a GHN that is loaded as ``GHN.from_pretrained(reference)``.
+
+    Args:
+        config: the GHN's configuration dictionary.
+        parameter_count: number of weights.
+        reference: Hub id or folder.
+    """
+    title = reference.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or "GHN"
+    return _CARD.format(
+        title=title,
+        count=parameter_count,
+        reference=json.dumps(reference),
+        config=json.dumps(dict(config), indent=2),
+    )

@@ -1,0 +1,186 @@
+"""The folder format of a GHN: ``config.json``, ``model.safetensors`` and ``README.md``.
+
+The configuration is written twice, in ``config.json`` for people and in the header of ``model.safetensors``,
+so that the weights file alone is enough.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ghn_init.errors import CheckpointError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "README.md"
+
+FORMAT_KEY = "ghn_init_format"
+FORMAT_VERSION = 1
+
+_MAX_CONFIG_BYTES = 1 << 20
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and state dict of a GHN folder; the weights are memory-mapped.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or not what its name says.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} has no {name}: a GHN folder holds {CONFIG_FILE} and {WEIGHTS_FILE}, as "
+                "save_pretrained writes them. For a single weights file pass the file's own path."
+            )
+    config = parse_config(folder / CONFIG_FILE, folder / CONFIG_FILE)
+    header, state = _read_safetensors(folder / WEIGHTS_FILE)
+    if "config" in header and parse_config(header["config"], folder / WEIGHTS_FILE) != config:
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} and the header of {WEIGHTS_FILE} beside it disagree: one of them was "
+            "edited, or "
+            f"a save was cut short. Save again, or load {folder / WEIGHTS_FILE} itself, which uses its "
+            "header."
+        )
+    return config, state
+
+
+def read_weights_file(
+    path: Path, config_path: Path | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and state dict of one ``.safetensors`` file.
+
+    The configuration comes from the file's header, else from ``config_path`` (a ``config.json`` beside it).
+    """
+    header, state = _read_safetensors(path)
+    if "config" in header:
+        return parse_config(header["config"], f"the header of {path}"), state
+    if config_path is not None and config_path.is_file():
+        return parse_config(config_path, config_path), state
+    raise CheckpointError(
+        f"{path} holds no GHN configuration: its header has no 'config' entry and there is no {CONFIG_FILE} "
+        "beside it. Save GHNs with save_pretrained, which writes both."
+    )
+
+
+def parse_config(source: Path | str, where: object) -> dict[str, Any]:
+    """The configuration dictionary in JSON text (or in a file), without the format marker."""
+    try:
+        if isinstance(source, Path):
+            if source.stat().st_size > _MAX_CONFIG_BYTES:
+                raise CheckpointError(
+                    f"{where} is larger than {_MAX_CONFIG_BYTES} bytes: not a configuration."
+                )
+            source = source.read_text(encoding="utf-8")
+        config = json.loads(source)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{where} holds a JSON {type(config).__name__}, not an object.")
+    version = config.pop(FORMAT_KEY, FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{where} is in format {version!r} and this ghn_init reads format {FORMAT_VERSION}: "
+            "upgrade ghn_init (pip install -U ghn-init)."
+        )
+    return config
+
+
+def write_folder(
+    folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor], card: str | None = None
+) -> None:
+    """Write a GHN folder; every file is complete before the first one gets its name.
+
+    An existing card is kept unless ``card`` is given. Files that are memory-mapped by a loaded GHN stay
+    valid.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file: save_pretrained needs a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = config_json(config)
+    staged: dict[Path, Path] = {}
+    try:
+        if card is not None:
+            staged[folder / CARD_FILE] = _stage(folder, lambda path: path.write_text(card, encoding="utf-8"))
+        staged[folder / CONFIG_FILE] = _stage(folder, lambda path: path.write_text(text, encoding="utf-8"))
+        staged[folder / WEIGHTS_FILE] = _stage(folder, lambda path: write_weights_file(path, config, state))
+        for target, temporary in staged.items():
+            temporary.replace(target)
+    except OSError as error:
+        raise CheckpointError(f"could not save to {folder}: {error}") from error
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+
+
+def config_json(config: Mapping[str, Any]) -> str:
+    """The text of ``config.json``."""
+    return json.dumps({FORMAT_KEY: FORMAT_VERSION, **config}, indent=2) + "\n"
+
+
+def write_weights_file(path: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """One ``.safetensors`` file, configuration in its header; tensors that share memory are written twice."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        if tensor.numel() and pointer in seen:
+            tensors[name] = tensor.clone()
+        seen.add(pointer)
+    header = json.dumps({FORMAT_KEY: FORMAT_VERSION, **config})
+    save_file(tensors, path, metadata={"format": "pt", "config": header})
+
+
+def require_finite(state: Mapping[str, Tensor], where: object) -> None:
+    """Raise CheckpointError at the first tensor with a NaN or an infinity."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise CheckpointError(
+                f"{where}: {name} has {bad} NaN or infinite values of {tensor.numel()}. The file is damaged "
+                "or its "
+                "training diverged; a GHN that is not finite predicts nothing usable. Use another checkpoint."
+            )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a complete safetensors file ({error}). It is truncated or damaged: download it "
+            "again "
+            "(force_download=True for a file of the Hub)."
+        ) from error
+    return header, state
+
+
+def _stage(folder: Path, write: Callable[[Path], object]) -> Path:
+    """A new temporary file in ``folder``, written by ``write``, on disk, with the user's permissions."""
+    handle, name = tempfile.mkstemp(prefix=".saving-", dir=folder)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary

@@ -120,13 +120,13 @@ def _same_row(layout: Layout, source: int, target: int) -> Path:
 
 
 def _across_rows(layout: Layout, source: int, target: int) -> Path:
-    """Out to the right margin, down to the band above the target's row, back to the target."""
+    """Out to the right of the rows between, down to the band above the target's row, back to the target."""
     (x0, y0), (x1, y1) = layout.position(source), layout.position(target)
     shift = 0.05 * (source % 4)
     band = layout.tops[layout.row[target]] - 0.62 - shift
-    right = layout.columns - 0.42 + shift
+    right = max(layout.ends[layout.row[source] : layout.row[target]]) - 0.42 + shift
     points: list[_Point] = [(x0, y0)]
-    if x0 < layout.columns - 1:  # nodes stand to the right: pass above them
+    if x0 < layout.ends[layout.row[source]] - 1:  # nodes stand to the right: pass above them
         over = layout.tops[layout.row[source]] - 0.62 - shift
         points += [(x0 + 0.45, over), (right, over)]
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 from ghn_init.graph.arch_graph import ArchGraph
@@ -20,7 +21,7 @@ class Layout:
     """Where each node stands, in cells; y grows downwards.
 
     Attributes:
-        columns: Cells per row.
+        ends: For each row how many cells it has.
         row: For each node its row.
         column: For each node its cell within the row.
         lane: For each node its lane within the row; 0 is the trunk.
@@ -28,12 +29,17 @@ class Layout:
         height: Height of the whole, in cells.
     """
 
-    columns: int
+    ends: list[int]
     row: list[int]
     column: list[int]
     lane: list[int]
     tops: list[float]
     height: float
+
+    @property
+    def columns(self) -> int:
+        """Cells of the longest row."""
+        return max(self.ends)
 
     def position(self, index: int) -> tuple[float, float]:
         """(x, y) of a node's centre, in cells."""
@@ -41,17 +47,14 @@ class Layout:
 
     def is_free(self, source: int, target: int) -> bool:
         """Whether no node stands between the two on the source's lane (both in one row)."""
-        cells = self._occupied
         return not any(
-            (self.row[source], column, self.lane[source]) in cells
+            (self.row[source], column, self.lane[source]) in self._occupied
             for column in range(self.column[source] + 1, self.column[target])
         )
 
-    def __post_init__(self) -> None:
-        cells = frozenset(zip(self.row, self.column, self.lane, strict=True))
-        object.__setattr__(self, "_occupied", cells)
-
-    _occupied: frozenset[tuple[int, int, int]] = frozenset()
+    @cached_property
+    def _occupied(self) -> frozenset[tuple[int, int, int]]:
+        return frozenset(zip(self.row, self.column, self.lane, strict=True))
 
 
 def layered(graph: ArchGraph, columns: int | None = None, cell_aspect: float = 1.8) -> Layout:
@@ -78,7 +81,8 @@ def layered(graph: ArchGraph, columns: int | None = None, cell_aspect: float = 1
     tops, height = _tops(used, starts)
     row = [bisect_right(starts, d) - 1 for d in depth]
     column = [d - starts[r] for d, r in zip(depth, row, strict=True)]
-    return Layout(columns, row, column, lane, tops, height)
+    ends = [end - start for start, end in zip(starts, [*starts[1:], count], strict=True)]
+    return Layout(ends, row, column, lane, tops, height)
 
 
 def depths(graph: ArchGraph) -> list[int]:
@@ -126,18 +130,19 @@ def _wanted_lane(sources: list[int], depth: list[int], reach: list[int], lane: l
 
 
 def _crossing(graph: ArchGraph, depth: list[int], count: int) -> list[int]:
-    """How many edges a line break right before each depth would cut."""
+    """How many values are still needed across a line break right before each depth."""
     change = [0] * (count + 1)
-    for source, target in graph.edges:
-        change[depth[source] + 1] += 1
-        change[depth[target] + 1] -= 1
+    for source, targets in enumerate(graph.successors()):
+        if targets:
+            change[depth[source] + 1] += 1
+            change[max(depth[target] for target in targets) + 1] -= 1
     return list(accumulate(change[:count]))
 
 
 def _row_starts(crossing: list[int], columns: int) -> list[int]:
-    """Depths at which rows begin: where few edges are cut, in the last third of each row."""
+    """Depths at which rows begin: where few values cross, in the last third of each row."""
     starts, count = [0], len(crossing)
-    while count - starts[-1] > columns:
+    while count - starts[-1] > columns + 2:  # no row of one or two cells at the end
         first = starts[-1]
         allowed = range(first + columns, first + max(1, columns * 2 // 3) - 1, -1)
         starts.append(min(allowed, key=lambda d: crossing[d]))

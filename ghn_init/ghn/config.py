@@ -1,0 +1,205 @@
+"""Configuration of a GHN: what it was trained with, checked when it is made or read.
+
+Parameter names of :class:`ghn_init.ghn.model.GHN` (``h`` = hid, ``(O, I, S, S)`` = max_shape, ``K`` = num_classes,
+``V`` = max(O, I))::
+
+    embedding.primitive.weight              (15, h)
+    embedding.channel.weight                (channels + 1, h/4)     last row: node without a shape
+    embedding.spatial.weight                (kernels + 1, h/4)      last row: node without a shape
+    norm.{weight,bias}                      (h,)                    only with layernorm
+    decoder.positions.{weight,bias}         (4h S S, h)             rows ordered (channel, row, column)
+    decoder.hidden.{weight,bias}            (8h, 4h)
+    decoder.output.{weight,bias}            (O I, 8h)               rows ordered (out, in)
+    decoder.classes.{weight,bias}           (K, O)
+    vectors.hidden.{weight,bias}            (2h, h)
+    vectors.output.{weight,bias}            (2V, 2h)                first V rows: norm weights, last V: biases
+    vectors.classes.{weight,bias}           (K, V)
+
+with ``encoder="graphormer"``::
+
+    encoder.in_degree.weight                (101, h)
+    encoder.out_degree.weight               (101, h)
+    encoder.input_distance.weight           (1001, h)
+    encoder.pair_bias.distance.weight       (257, h)
+    encoder.pair_bias.hidden.{weight,bias}  (h, 2h)
+    encoder.pair_bias.output.{weight,bias}  (heads, h)
+    encoder.layers.<i>.norm1.{weight,bias}  (h,)
+    encoder.layers.<i>.qkv.weight           (3h, h)
+    encoder.layers.<i>.out.{weight,bias}    (h, h)
+    encoder.layers.<i>.norm2.{weight,bias}  (h,)
+    encoder.layers.<i>.mlp.0.{weight,bias}  (4h, h)
+    encoder.layers.<i>.mlp.2.{weight,bias}  (h, 4h)
+
+with ``encoder="gated_gnn"`` (``m`` = h/2 with virtual edges, else h)::
+
+    encoder.message.0.{weight,bias}         (m, h)
+    encoder.message.2.{weight,bias}         (h, m)
+    encoder.virtual.0.{weight,bias}         (m, h)                  only with virtual_edges
+    encoder.virtual.2.{weight,bias}         (h, m)                  only with virtual_edges
+    encoder.cell.weight_ih                  (3h, h)
+    encoder.cell.weight_hh                  (3h, h)
+    encoder.cell.bias_ih                    (3h,)
+    encoder.cell.bias_hh                    (3h,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from ghn_init.errors import ConfigError
+from ghn_init.graph.primitives import PRIMITIVES
+
+KernelCrop = Literal["centre", "top_left"]
+ClassLayer = Literal["output", "last_nodes"]
+GraphConvention = Literal["clean", "ghn3"]
+
+
+@dataclass(frozen=True)
+class GHNConfig:
+    """Shape and conventions of a GHN.
+
+    Attributes:
+        hid: Width of a node embedding; a multiple of 4, and of ``heads``.
+        layers: Graphormer layers, or forward + backward sweeps of the gated GNN.
+        heads: Attention heads of the Graphormer.
+        num_classes: Classes that the class layer's decoder yields.
+        max_shape: Largest decoded weight ``(out, in, kh, kw)``; larger targets are tiled from it.
+        encoder: Name of a registered encoder: ``graphormer`` (GHN-3) or ``gated_gnn`` (GHN-1, GHN-2).
+        decoder: Name of a registered decoder of weights of two and more dimensions: ``conv``.
+        virtual_edges: Whether the encoder sees shortest paths of up to 50 edges, not only edges
+            (Knyazev et al., 2021, section 4.1).
+        layernorm: Whether node embeddings are layer-normalised before decoding.
+        weight_norm: Whether predictions are scaled by fan-in (Knyazev et al., 2021, section 4.2).
+        kernel_crop: Which part of the largest kernel a smaller one is: its ``centre`` (GHN-3) or its
+            ``top_left`` corner (GHN-1, GHN-2).
+        class_layer: Which nodes the class layer's decoder serves: those that feed the model's
+            ``output``, or, as in the original code, the ``last_nodes`` (a weight second to last, a bias last).
+        graph_convention: Edges that the GHN was trained on; how to trace for it.
+        primitives: Operation types in the order of their embedding rows.
+    """
+
+    hid: int = 64
+    layers: int = 3
+    heads: int = 8
+    num_classes: int = 1000
+    max_shape: tuple[int, int, int, int] = (64, 64, 16, 16)
+    encoder: str = "graphormer"
+    decoder: str = "conv"
+    virtual_edges: bool = True
+    layernorm: bool = True
+    weight_norm: bool = True
+    kernel_crop: KernelCrop = "centre"
+    class_layer: ClassLayer = "output"
+    graph_convention: GraphConvention = "clean"
+    primitives: tuple[str, ...] = PRIMITIVES
+
+    def __post_init__(self) -> None:
+        for name in ("max_shape", "primitives"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        _check_types(self)
+        _check_values(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able form; :meth:`from_dict` is its inverse."""
+        data = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GHNConfig:
+        """Read a configuration.
+
+        Args:
+            data: Field name → value; a missing field has its default.
+
+        Raises:
+            ConfigError: A key is unknown, or a value has the wrong type or is out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ConfigError(f"unknown keys {unknown} in the GHN configuration; known: {sorted(known)}")
+        return cls(**data)
+
+    @classmethod
+    def ghn1(cls, **changes: Any) -> GHNConfig:
+        """GHN-1 as trained by Knyazev et al. (2021): gated GNN on plain edges, raw predictions."""
+        return cls.ghn2(**{"virtual_edges": False, "layernorm": False, "weight_norm": False, **changes})
+
+    @classmethod
+    def ghn2(cls, **changes: Any) -> GHNConfig:
+        """GHN-2 as released by Knyazev et al. (2021) for ImageNet."""
+        released: dict[str, Any] = {
+            "hid": 32,
+            "layers": 1,
+            "heads": 8,
+            "max_shape": (64, 64, 11, 11),
+            "encoder": "gated_gnn",
+            "kernel_crop": "top_left",
+        }
+        return cls(**{**released, **_ORIGINAL_CONVENTIONS, **changes})
+
+    @classmethod
+    def ghn3(cls, size: Literal["T", "S", "L", "XL"] = "T", **changes: Any) -> GHNConfig:
+        """GHN-3 as released by Knyazev et al. (2023), in one of its four sizes."""
+        if size not in _GHN3_SIZES:
+            raise ConfigError(f"unknown GHN-3 size {size!r}; expected one of {sorted(_GHN3_SIZES)}")
+        return cls(**{**_GHN3_SIZES[size], **_ORIGINAL_CONVENTIONS, **changes})
+
+
+_ORIGINAL_CONVENTIONS: dict[str, Any] = {"class_layer": "last_nodes", "graph_convention": "ghn3"}
+
+_GHN3_SIZES: dict[str, dict[str, Any]] = {
+    "T": {"hid": 64, "layers": 3, "heads": 8, "max_shape": (64, 64, 16, 16)},
+    "S": {"hid": 128, "layers": 5, "heads": 16, "max_shape": (128, 128, 16, 16)},
+    "L": {"hid": 256, "layers": 12, "heads": 16, "max_shape": (256, 256, 16, 16)},
+    "XL": {"hid": 384, "layers": 24, "heads": 16, "max_shape": (384, 384, 16, 16)},
+}
+
+_INTEGERS = ("hid", "layers", "heads", "num_classes")
+_FLAGS = ("virtual_edges", "layernorm", "weight_norm")
+_CHOICES = {
+    "kernel_crop": get_args(KernelCrop),
+    "class_layer": get_args(ClassLayer),
+    "graph_convention": get_args(GraphConvention),
+}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_types(config: GHNConfig) -> None:
+    for name in _INTEGERS:
+        if not _is_count(getattr(config, name)):
+            raise ConfigError(f"{name} must be a positive integer, got {getattr(config, name)!r}")
+    for name in _FLAGS:
+        if not isinstance(getattr(config, name), bool):
+            raise ConfigError(f"{name} must be true or false, got {getattr(config, name)!r}")
+    for name, choices in _CHOICES.items():
+        if getattr(config, name) not in choices:
+            raise ConfigError(f"{name} must be one of {list(choices)}, got {getattr(config, name)!r}")
+    for name in ("encoder", "decoder"):
+        value = getattr(config, name)
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"{name} must be the name of a registered {name}, got {value!r}")
+    shape = config.max_shape
+    if not isinstance(shape, tuple) or len(shape) != 4 or not all(_is_count(size) for size in shape):
+        raise ConfigError(f"max_shape must be four positive integers (out, in, kh, kw), got {shape!r}")
+
+
+def _check_values(config: GHNConfig) -> None:
+    if config.hid % 4:
+        raise ConfigError(f"hid must be a multiple of 4 (four shape embeddings are joined), got {config.hid}")
+    if config.encoder == "graphormer" and config.hid % config.heads:
+        raise ConfigError(f"hid {config.hid} must be a multiple of heads {config.heads}")
+    if config.max_shape[2] != config.max_shape[3]:
+        raise ConfigError(f"max_shape must have a square kernel, got {config.max_shape}")
+    if config.primitives != PRIMITIVES:
+        raise ConfigError(
+            f"the GHN was trained on the operation types {config.primitives!r}; "
+            f"this version knows {list(PRIMITIVES)} in this order"
+        )

@@ -1,0 +1,1 @@
+"""From a model to its :class:`~ghn_init.graph.ArchGraph`: record the forward, then lower it."""

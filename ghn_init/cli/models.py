@@ -1,4 +1,4 @@
-"""From what a user types to a model: ``timm:resnet50``, ``torchvision:...``, ``transformers:...``, ``pkg:fn``."""
+"""What a user types becomes a model: a timm, torchvision or transformers name, or ``package:factory``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,98 @@
+"""Initialise any PyTorch model with weights predicted by a Graph HyperNetwork.
+
+Importing the package imports neither torch nor any framework: public names load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ghn_init.api import apply, predict
+    from ghn_init.batchnorm import calibrate_batchnorm
+    from ghn_init.errors import (
+        AssignError,
+        CheckpointError,
+        ConfigError,
+        DataError,
+        GHNInitError,
+        GraphError,
+        HubError,
+        InputError,
+        PredictionError,
+        TraceError,
+    )
+    from ghn_init.ghn import GHN, GHNConfig
+    from ghn_init.graph import ArchGraph
+    from ghn_init.hooks import enabled, patch, unpatch
+    from ghn_init.report import InitReport
+    from ghn_init.tracing import register_inputs, register_rule, trace
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "apply": "ghn_init.api",
+    "predict": "ghn_init.api",
+    "trace": "ghn_init.tracing",
+    "register_rule": "ghn_init.tracing",
+    "register_inputs": "ghn_init.tracing",
+    "ArchGraph": "ghn_init.graph",
+    "GHN": "ghn_init.ghn",
+    "GHNConfig": "ghn_init.ghn",
+    "InitReport": "ghn_init.report",
+    "calibrate_batchnorm": "ghn_init.batchnorm",
+    "enabled": "ghn_init.hooks",
+    "patch": "ghn_init.hooks",
+    "unpatch": "ghn_init.hooks",
+    "AssignError": "ghn_init.errors",
+    "CheckpointError": "ghn_init.errors",
+    "ConfigError": "ghn_init.errors",
+    "DataError": "ghn_init.errors",
+    "GHNInitError": "ghn_init.errors",
+    "GraphError": "ghn_init.errors",
+    "HubError": "ghn_init.errors",
+    "InputError": "ghn_init.errors",
+    "PredictionError": "ghn_init.errors",
+    "TraceError": "ghn_init.errors",
+}
+
+__all__ = [
+    "GHN",
+    "ArchGraph",
+    "AssignError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "GHNConfig",
+    "GHNInitError",
+    "GraphError",
+    "HubError",
+    "InitReport",
+    "InputError",
+    "PredictionError",
+    "TraceError",
+    "__version__",
+    "apply",
+    "calibrate_batchnorm",
+    "enabled",
+    "patch",
+    "predict",
+    "register_inputs",
+    "register_rule",
+    "trace",
+    "unpatch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ghn_init' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,103 @@
+"""Named tensors into a live model: each parameter's device and dtype, ties once, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.assigning.binding import Binding, bind, unwrap
+from ghn_init.assigning.journal import Journal
+from ghn_init.assigning.meta import materialise_rest
+from ghn_init.assigning.targets import RefusedError
+from ghn_init.errors import AssignError, GHNInitError, PredictionError
+
+__all__ = ["Binding", "Journal", "Outcome", "bind", "unwrap", "write"]
+
+
+@dataclass
+class Outcome:
+    """What :func:`write` did.
+
+    Attributes:
+        written: Names of the tensors written.
+        skipped: Name of a tensor → why it could not be written.
+        remarks: Name of a tensor → how the weight that the model computes with differs from it.
+        left_on_meta: Names of parameters and buffers that nothing could give a value.
+    """
+
+    written: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+    left_on_meta: list[str] = field(default_factory=list)
+
+
+def write(
+    model: nn.Module | Binding, groups: Iterable[Mapping[str, Tensor]], *, journal: Journal | None = None
+) -> Outcome:
+    """Write groups of predicted tensors into a model, in place, all of them or none.
+
+    Parameters keep their identity, device, dtype, ``requires_grad`` and optimiser state. Only one
+    group is held at a time. Old values are kept until the last write, in memory and above a limit in a
+    temporary file; on any exception, an interrupt included, they are put back.
+
+    Args:
+        model: A model, or a :class:`Binding`, for which all of ``targets`` must come.
+        groups: Mappings of tensor name → value of the parameter's shape.
+        journal: Where old values are kept.
+
+    Raises:
+        AssignError: A tensor does not fit or cannot be written.
+        PredictionError: A value is not finite, or a bound tensor did not come.
+    """
+    outcome = Outcome()
+    with journal or Journal() as undo, torch.inference_mode(False), torch.no_grad():
+        try:
+            binding = model if isinstance(model, Binding) else None
+            for group in groups:
+                bound = binding or bind(model, group)  # type: ignore[arg-type]
+                _write_group(bound, group, undo, outcome)
+            if binding is not None:
+                _check_complete(binding, outcome)
+                if binding.materialize is not None:
+                    outcome.left_on_meta = materialise_rest(binding.model, binding.materialize, undo)
+        except BaseException:
+            undo.rollback()
+            raise
+    return outcome
+
+
+def _write_group(binding: Binding, group: Mapping[str, Tensor], undo: Journal, outcome: Outcome) -> None:
+    for name, value in group.items():
+        if name in binding.skipped or name in binding.shares:
+            continue
+        if name not in binding.targets:
+            raise AssignError(f"a prediction came for {name!r}, which was not asked for")
+        mark = undo.mark()
+        try:
+            remark = binding.targets[name].write(value, undo)
+        except RefusedError as refusal:
+            undo.rollback(mark)
+            outcome.skipped[name] = str(refusal)
+            continue
+        except GHNInitError:
+            raise
+        except (RuntimeError, OSError, TypeError, ValueError) as error:
+            raise AssignError(
+                f"parameter {name!r} of shape {tuple(value.shape)} could not be written, and every value "
+                f"written before was put back: {error}"
+            ) from error
+        outcome.written.append(name)
+        if remark is not None:
+            outcome.remarks[name] = remark
+
+
+def _check_complete(binding: Binding, outcome: Outcome) -> None:
+    missing = binding.targets.keys() - set(outcome.written) - outcome.skipped.keys()
+    if missing:
+        raise PredictionError(
+            f"the GHN gave no value for {len(missing)} of {len(binding.targets)} tensors, "
+            f"{min(missing)!r} among them"
+        )

@@ -1,0 +1,133 @@
+"""Before anything is written: find the memory of every predicted tensor and check it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from ghn_init.assigning.meta import MetaTarget
+from ghn_init.assigning.parametrized import ParametrizedTarget, hooked_target
+from ghn_init.assigning.storage import memory_key, overlapping, refuse_impossible, why_unwritable
+from ghn_init.assigning.targets import OffloadedTarget, PlainTarget, Target, locate, offloaded_memory
+from ghn_init.errors import AssignError
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Where in a model each predicted tensor goes; made by :func:`bind`.
+
+    Attributes:
+        model: The model, without wrappers.
+        targets: Name of a predicted tensor → where it is written.
+        skipped: Name of a predicted tensor → why the model's state does not allow writing it.
+        shares: Name of a predicted tensor → name of the one in the same memory, which is written.
+        held_by: Name of a predicted tensor → names of the parameters that hold it (its aliases and,
+            for a parametrised tensor, its parts).
+        materialize: Device for tensors on the meta device, or ``None``.
+    """
+
+    model: nn.Module
+    targets: dict[str, Target]
+    skipped: dict[str, str]
+    shares: dict[str, str]
+    held_by: dict[str, tuple[str, ...]]
+    materialize: torch.device | None = None
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module that holds the parameters under their plain names.
+
+    Takes off ``torch.compile`` and data-parallel wrappers. A prediction depends on the architecture
+    alone, so the ranks of a data-parallel group write the same bits without communication.
+    """
+    while True:
+        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def bind(
+    model: nn.Module, names: Iterable[str], *, materialize: torch.device | str | bool = False
+) -> Binding:
+    """Find and check the memory of every named tensor; nothing is written.
+
+    Args:
+        model: The model; wrappers are taken off by :func:`unwrap`.
+        names: Names of predicted tensors, as the architecture graph gives them.
+        materialize: Give memory to parameters on the meta device: on the CPU, or on this device.
+
+    Raises:
+        AssignError: A name is not in the model; a parameter is lazy or expanded, or on the meta
+            device without ``materialize``.
+    """
+    model = unwrap(model)
+    device = _device(materialize)
+    named = dict(model.named_parameters(remove_duplicate=False))
+    for name, tensor in named.items():
+        refuse_impossible(name, tensor)
+    clashes = overlapping(dict(model.named_parameters()))
+    names_of: dict[int, list[str]] = {}
+    for name, tensor in named.items():
+        names_of.setdefault(id(tensor), []).append(name)
+    bound = Binding(model, {}, {}, {}, {}, device)
+    owners: dict[tuple[object, ...], str] = {}
+    for name in names:
+        target = _target(model, name, device)
+        held_by = tuple(alias for t in target.parameters for alias in names_of.get(id(t), ()))
+        reason = _why_skipped(target, held_by, clashes)
+        owner = owners.setdefault(tuple(memory_key(t) for t in target.parameters), name)
+        bound.held_by[name] = held_by
+        if reason is not None:
+            bound.skipped[name] = reason
+        elif owner != name:
+            bound.shares[name] = owner
+        else:
+            bound.targets[name] = target
+    return bound
+
+
+def _target(model: nn.Module, name: str, device: torch.device | None) -> Target:
+    module, attribute = locate(model, name)
+    if parametrize.is_parametrized(module, attribute):
+        return ParametrizedTarget(name, module, attribute)
+    tensor = module._parameters.get(attribute)
+    if tensor is None:
+        hooked = hooked_target(name, module, attribute)
+        if hooked is None:
+            raise AssignError(f"{name!r} is no parameter of the model, so nothing can be written into it")
+        return hooked
+    if not tensor.is_meta:
+        return PlainTarget(name, tensor)
+    memory = offloaded_memory(module, attribute)
+    if memory is not None:
+        return OffloadedTarget(name, tensor, memory)
+    if device is None:
+        raise AssignError(
+            f"parameter {name!r} is on the meta device and has no memory to write into: pass "
+            "materialize=True (or a device), or use ghn_init.predict, which needs no memory of the model"
+        )
+    return MetaTarget(name, model, tensor, device)
+
+
+def _why_skipped(target: Target, held_by: tuple[str, ...], clashes: Mapping[str, str]) -> str | None:
+    for name in held_by:
+        if name in clashes:
+            return f"shares part of its memory with {clashes[name]!r}, so writing one would change the other"
+    for tensor in target.parameters:
+        reason = why_unwritable(tensor)
+        if reason is not None:
+            return reason
+    return target.why_unwritable() if isinstance(target, ParametrizedTarget) else None
+
+
+def _device(materialize: torch.device | str | bool) -> torch.device | None:
+    if isinstance(materialize, bool):
+        return torch.device("cpu") if materialize else None
+    return torch.device(materialize)

@@ -1,0 +1,121 @@
+"""Give memory to a model built on the meta device: predicted parameters, kept ones, buffers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.assigning.journal import Journal
+from ghn_init.assigning.targets import fit
+from ghn_init.errors import AssignError
+
+RESETS = ("reset_parameters", "_reset_parameters")
+"""Methods by which a torch module gives its own tensors their initial values."""
+
+
+class MetaTarget:
+    """A parameter on the meta device, which gets its memory when it gets its value."""
+
+    def __init__(self, name: str, model: nn.Module, tensor: Tensor, device: torch.device) -> None:
+        self.name, self.model, self.tensor, self.device = name, model, tensor, device
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The parameter on the meta device."""
+        return (self.tensor,)
+
+    def write(self, value: Tensor, journal: Journal) -> str | None:
+        """Replace the parameter, under all its names, by one that holds ``value``."""
+        memory = torch.empty_like(self.tensor, device=self.device, requires_grad=False)
+        memory.copy_(fit(self.name, value, self.tensor))
+        adopt(self.model, self.tensor, memory, journal)
+        return None
+
+
+def adopt(model: nn.Module, old: Tensor, memory: Tensor, journal: Journal) -> None:
+    """Replace ``old`` by ``memory`` wherever the model holds it, so that ties are kept."""
+    new = memory
+    if isinstance(old, nn.Parameter):
+        if type(old) is not nn.Parameter:
+            raise AssignError(f"cannot give memory to a {type(old).__name__} on the meta device")
+        new = nn.Parameter(memory, requires_grad=old.requires_grad)
+        new.__dict__.update(old.__dict__)
+    for module, key in list(_holders(model, old)):
+        journal.save_attribute(module, key)
+        setattr(module, key, new)
+
+
+def materialise_rest(model: nn.Module, device: torch.device, journal: Journal) -> list[str]:
+    """Give every tensor left on the meta device the value that its module's reset gives it.
+
+    A tensor that no reset fills stays on the meta device, where any use of it fails loudly.
+
+    Returns:
+        Names of the tensors that stay on the meta device.
+    """
+    for module in model.modules():
+        if any(tensor.is_meta for tensor in _own(module).values()):
+            for key, memory in _reset_values(module, device).items():
+                old = _own(module)[key]
+                if old.is_meta:
+                    adopt(model, old, memory, journal)
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return [name for name, tensor in named if tensor.is_meta]
+
+
+def _reset_values(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
+    """What the module's reset writes into its own tensors; those that it does not fill are left out.
+
+    The reset runs on a twin: the module's own values, and those of its children, are not touched.
+    """
+    twin = _twin(module, device)
+    for method in RESETS:
+        reset = getattr(twin, method, None)
+        if callable(reset):
+            reset()
+            break
+    return {key: tensor.detach() for key, tensor in _own(twin).items() if not _is_unset(tensor)}
+
+
+def _twin(module: nn.Module, device: torch.device) -> nn.Module:
+    tensors = [*module.parameters(), *module.buffers()]
+    memo = {id(t): torch.empty_like(t, device="meta", requires_grad=False) for t in tensors}
+    for tensor in _own(module).values():
+        unset = torch.empty_like(tensor, device=device, requires_grad=False)
+        memo[id(tensor)] = _mark_unset(unset)
+    memo = {
+        key: nn.Parameter(memo[key], requires_grad=False) if isinstance(tensor, nn.Parameter) else memo[key]
+        for tensor in tensors
+        for key in [id(tensor)]
+    }
+    return copy.deepcopy(module, memo)  # type: ignore[arg-type]
+
+
+def _mark_unset(tensor: Tensor) -> Tensor:
+    if tensor.is_floating_point() or tensor.is_complex():
+        return tensor.fill_(float("nan"))
+    if tensor.dtype != torch.bool:
+        tensor.fill_(torch.iinfo(tensor.dtype).min)
+    return tensor
+
+
+def _is_unset(tensor: Tensor) -> bool:
+    if tensor.is_floating_point() or tensor.is_complex():
+        return bool(tensor.isnan().any())
+    # A mask has no value to spare as a mark, and no module of torch resets one.
+    return tensor.dtype == torch.bool or bool((tensor == torch.iinfo(tensor.dtype).min).any())
+
+
+def _own(module: nn.Module) -> dict[str, Tensor]:
+    held = {**module._parameters, **module._buffers}
+    return {key: tensor for key, tensor in held.items() if tensor is not None}
+
+
+def _holders(model: nn.Module, tensor: Tensor) -> Iterator[tuple[nn.Module, str]]:
+    for module in model.modules():
+        for key, held in _own(module).items():
+            if held is tensor:
+                yield module, key

@@ -1,0 +1,160 @@
+"""From the name of a predicted tensor to the memory of a live model that it is written into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.assigning.journal import Journal
+from ghn_init.assigning.storage import is_distributed, local_part
+from ghn_init.errors import AssignError, PredictionError
+
+
+class Target(Protocol):
+    """One tensor of the model, as the architecture graph names it."""
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The parameters that hold the tensor: one, or several for a parametrised tensor."""
+        ...
+
+    def write(self, value: Tensor, journal: Journal) -> str | None:
+        """Store ``value``; what changes is saved in ``journal`` first.
+
+        Returns:
+            A remark where the model computes with something else than ``value``, else ``None``.
+
+        Raises:
+            RefusedError: The tensor cannot hold ``value``; the caller rolls back what of it has changed.
+            PredictionError: ``value`` is not finite.
+        """
+        ...
+
+
+class RefusedError(Exception):
+    """A single tensor cannot be written, while the rest of the model can."""
+
+
+class PlainTarget:
+    """A parameter that the model reads directly."""
+
+    def __init__(self, name: str, tensor: Tensor) -> None:
+        self.name = name
+        self.tensor = tensor
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The parameter itself."""
+        return (self.tensor,)
+
+    def write(self, value: Tensor, journal: Journal) -> str | None:
+        """Copy ``value`` into the parameter's memory."""
+        fitting = fit(self.name, value, self.tensor)
+        if is_distributed(self.tensor):
+            fitting = _shard_like(fitting, self.tensor)
+        memory = local_part(self.tensor)
+        journal.save(memory)
+        memory.detach().copy_(fitting)
+        return None
+
+
+class OffloadedTarget:
+    """A parameter on the meta device whose value an offloading hook holds in host memory."""
+
+    def __init__(self, name: str, tensor: Tensor, memory: Tensor) -> None:
+        self.name = name
+        self.tensor = tensor
+        self.memory = memory
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The placeholder in the model."""
+        return (self.tensor,)
+
+    def write(self, value: Tensor, journal: Journal) -> str | None:
+        """Copy ``value`` into the held memory."""
+        fitting = fit(self.name, value, self.memory)
+        journal.save(self.memory)
+        self.memory.detach().copy_(fitting)
+        return None
+
+
+def fit(name: str, value: Tensor, like: Tensor) -> Tensor:
+    """``value`` in the dtype of ``like``, checked.
+
+    Raises:
+        AssignError: The shapes differ.
+        PredictionError: A value is NaN or infinite, or too large for the dtype.
+    """
+    if value.shape != like.shape:
+        raise AssignError(
+            f"parameter {name!r} has shape {tuple(like.shape)}, but the prediction for it has "
+            f"shape {tuple(value.shape)}"
+        )
+    return finite(name, value, like.dtype)
+
+
+def finite(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """``value`` in ``dtype``.
+
+    Raises:
+        PredictionError: A value is NaN or infinite, or too large for the dtype.
+    """
+    cast = value.detach().to(dtype)
+    if torch.isfinite(cast).all():
+        return cast
+    bad = int((~torch.isfinite(value)).sum())
+    cause = (
+        f"{bad} of {value.numel()} values are NaN or infinite: the GHN's weights are damaged or diverged"
+        if bad
+        else f"values up to {float(value.abs().max()):.3g} do not fit {dtype}"
+    )
+    raise PredictionError(f"the prediction for parameter {name!r} cannot be written: {cause}")
+
+
+def offloaded_memory(module: nn.Module, attribute: str) -> Tensor | None:
+    """Host memory in which an accelerate hook keeps a parameter; ``None`` if there is none to write into.
+
+    A map that builds a new tensor at each access (disk offload) has no memory to write into.
+    """
+    kept = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
+    if not isinstance(kept, Mapping) or attribute not in kept:
+        return None
+    first, second = kept[attribute], kept[attribute]
+    if not isinstance(first, Tensor) or first.data_ptr() != second.data_ptr():
+        return None
+    return first
+
+
+def locate(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that owns the tensor ``name``, and the attribute under which it does.
+
+    Raises:
+        AssignError: There is no such tensor.
+    """
+    path, _, attribute = name.rpartition(".")
+    module: Any = model
+    for part in path.split(".") if path else ():
+        module = getattr(module, part, None)
+        if not isinstance(module, nn.Module):
+            raise AssignError(f"the model has no module {path!r}, of which {name!r} would be a parameter")
+    if not hasattr(type(module), attribute) and not _has_tensor(module, attribute):
+        raise AssignError(f"module {path!r} ({type(module).__name__}) has no tensor {attribute!r}")
+    return module, attribute
+
+
+def _has_tensor(module: nn.Module, attribute: str) -> bool:
+    if attribute in module._parameters:
+        return module._parameters[attribute] is not None
+    return isinstance(module._buffers.get(attribute, module.__dict__.get(attribute)), Tensor)
+
+
+def _shard_like(value: Tensor, tensor: Tensor) -> Tensor:
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
+    # Every rank predicts the same bits, so each cuts its own shard and nothing is communicated.
+    return distribute_tensor(value, mesh, placements, src_data_rank=None).to_local()

@@ -1,0 +1,146 @@
+"""InitReport: what was done to every parameter of a model, by which GHN, and how long it took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ghn_init.graph import ArchGraph
+
+_LINES = 6
+"""Reasons listed in the short table before the rest is counted."""
+
+
+class GHNSource(NamedTuple):
+    """Which GHN predicted: a Hub id, a path, ``bundled``, or ``None`` for one that was passed as an object."""
+
+    id: str | None
+    commit: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.id or 'a GHN object'}{f'@{self.commit[:7]}' if self.commit else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class InitReport:
+    """What :func:`ghn_init.apply` did. Each parameter of the model is in exactly one of the first three.
+
+    Attributes:
+        predicted: Parameter name → index of the node of :attr:`graph` that owns it. The further names
+            of a tied parameter are listed too, and so are the parts of a parametrised tensor.
+        kept: Parameter name → why the model's own value was kept by choice.
+        skipped: Parameter name → why a prediction could not be written into it.
+        ghn: Id and commit of the GHN.
+        graph: The architecture graph that the prediction was made from.
+        timings: Stage → wall-clock seconds.
+        notes: Remarks for people.
+        sizes: Parameter name → number of elements (of a tied parameter under each of its names).
+        tied: Further name of a tied parameter → its first name.
+        model: What the model is called.
+    """
+
+    predicted: Mapping[str, int]
+    kept: Mapping[str, str]
+    skipped: Mapping[str, str]
+    ghn: GHNSource
+    graph: ArchGraph
+    timings: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of all stages."""
+        return sum(self.timings.values())
+
+    @property
+    def summary(self) -> str:
+        """One line: the model, the GHN, and how many parameters were predicted, kept and skipped."""
+        total = len(self.predicted) + len(self.kept) + len(self.skipped)
+        return (
+            f"{self.model or 'model'}: {len(self.predicted)} of {total} parameters "
+            f"({_count(self._elements(self.predicted))} of {_count(self._elements(self.sizes))} values) predicted by "
+            f"{self.ghn}, {len(self.kept)} kept, {len(self.skipped)} skipped, {self.seconds:.2f} s"
+        )
+
+    def __str__(self) -> str:
+        types = ", ".join(f"{name} {count}" for name, count in self.graph.type_counts.items())
+        rows = [("graph", f"{len(self.graph)} nodes, {len(self.graph.edges)} edges: {types}")]
+        for label, listed in (("kept", self.kept), ("skipped", self.skipped)):
+            rows += [(label, line) for line in _by_reason(listed)]
+        rows += [("note", note) for note in self.notes]
+        rows.append(("time", ", ".join(f"{stage} {time:.2f} s" for stage, time in self.timings.items())))
+        return "\n".join([self.summary, *(f"  {label:<8} {text}" for label, text in rows)])
+
+    def __repr__(self) -> str:
+        return f"<InitReport {self.summary}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able form, without the graph's nodes (``graph.to_dict()`` gives them)."""
+        return {
+            "model": self.model,
+            "ghn": {"id": self.ghn.id, "commit": self.ghn.commit},
+            "predicted": {
+                name: {"node": node, "primitive": self.graph.nodes[node].primitive}
+                for name, node in self.predicted.items()
+            },
+            "kept": dict(self.kept),
+            "skipped": dict(self.skipped),
+            "tied": dict(self.tied),
+            "graph": {"nodes": len(self.graph), "edges": len(self.graph.edges), **self.graph.type_counts},
+            "timings": dict(self.timings),
+            "notes": list(self.notes),
+        }
+
+    def to_json(self, **options: Any) -> str:
+        """:meth:`to_dict` as JSON text; ``options`` go to :func:`json.dumps`."""
+        return json.dumps(self.to_dict(), **options)
+
+    def _elements(self, names: Mapping[str, Any]) -> int:
+        return sum(self.sizes.get(name, 0) for name in names if name not in self.tied)
+
+
+_REPORTS: WeakKeyDictionary[nn.Module, InitReport] = WeakKeyDictionary()
+
+
+def remember(model: nn.Module, report: InitReport) -> None:
+    """Keep ``report`` for as long as ``model`` lives.
+
+    It is kept beside the model, so that ``state_dict``, ``deepcopy``, pickling and configs stay as they are.
+    """
+    _REPORTS[model] = report
+
+
+def report_of(model: nn.Module) -> InitReport | None:
+    """The report of the last :func:`ghn_init.apply` on this very model object, if there was one."""
+    return _REPORTS.get(model)
+
+
+def _by_reason(listed: Mapping[str, str]) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for name, reason in listed.items():
+        groups.setdefault(reason, []).append(name)
+    lines = [f"{_names(names)}: {reason}" for reason, names in groups.items()]
+    if len(lines) > _LINES:
+        rest = sum(len(names) for names in list(groups.values())[_LINES:])
+        lines = [*lines[:_LINES], f"and {rest} more"]
+    return lines
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _count(number: int) -> str:
+    for limit, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if number >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return str(number)

@@ -39,5 +39,9 @@ class HubError(GHNInitError, OSError):
     """The Hub could not give or take a GHN (missing, gated, offline, wrong revision)."""
 
 
+class HookError(GHNInitError, ValueError):
+    """A constructor of timm or transformers was given ``ghn_init`` where it cannot be honoured."""
+
+
 class DataError(GHNInitError, ValueError):
     """A dataset is missing, empty or of another shape or class count than required."""

@@ -1,0 +1,41 @@
+"""Constructor hooks of timm and transformers: initialise a model as it is built.
+
+`patch` puts every hook of `HOOKS` in place and `unpatch` takes it out again; both are idempotent and
+thread-safe. A hook is installed at once where its library is already imported, otherwise as soon as the
+library is; none is ever imported from here. While no ``ghn_init`` argument and no `enabled` block asks for
+a GHN, a patched constructor calls the original one and does nothing else.
+
+Names bound before the hooks are in place are found again in the namespaces of imported modules. A
+reference held elsewhere (a ``functools.partial``, a closure, an entry of a dict) is out of reach: import
+ghn_init before making it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ghn_init.hooks import timm, transformers
+from ghn_init.hooks.construction import enabled
+from ghn_init.hooks.imports import Hook, PostImportFinder
+
+__all__ = ["HOOKS", "Hook", "enabled", "patch", "unpatch"]
+
+HOOKS: tuple[Hook, ...] = (timm.HOOK, transformers.MODEL_HOOK, transformers.AUTO_HOOK)
+
+_lock = threading.RLock()
+_finder = PostImportFinder(HOOKS)
+
+
+def patch() -> None:
+    """Put the hooks in place: now where the library is imported, else when it is.
+
+    Runs on ``import ghn_init``.
+    """
+    with _lock:
+        _finder.start()
+
+
+def unpatch() -> None:
+    """Take the hooks out: every patched attribute is the original object again."""
+    with _lock:
+        _finder.stop()

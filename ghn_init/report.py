@@ -18,7 +18,7 @@ _LINES = 6
 
 
 class GHNSource(NamedTuple):
-    """Which GHN predicted: a Hub id, a path, ``bundled``, or ``None`` for one that was passed as an object."""
+    """Which GHN predicted: a Hub id, a path, ``bundled``; ``None`` if an object was passed."""
 
     id: str | None
     commit: str | None = None
@@ -67,8 +67,8 @@ class InitReport:
         total = len(self.predicted) + len(self.kept) + len(self.skipped)
         return (
             f"{self.model or 'model'}: {len(self.predicted)} of {total} parameters "
-            f"({_count(self._elements(self.predicted))} of {_count(self._elements(self.sizes))} values) predicted by "
-            f"{self.ghn}, {len(self.kept)} kept, {len(self.skipped)} skipped, {self.seconds:.2f} s"
+            f"({_count(self._elements(self.predicted))} of {_count(self._elements(self.sizes))} values) "
+            f"predicted by {self.ghn}, {len(self.kept)} kept, {len(self.skipped)} skipped, {self.seconds:.2f} s"
         )
 
     def __str__(self) -> str:
@@ -84,7 +84,10 @@ class InitReport:
         return f"<InitReport {self.summary}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able form, without the graph's nodes (``graph.to_dict()`` gives them)."""
+        """Plain JSON-able form, without the graph's nodes (``graph.to_dict()`` gives them).
+
+        :meth:`from_dict` is its inverse.
+        """
         return {
             "model": self.model,
             "ghn": {"id": self.ghn.id, "commit": self.ghn.commit},
@@ -95,10 +98,27 @@ class InitReport:
             "kept": dict(self.kept),
             "skipped": dict(self.skipped),
             "tied": dict(self.tied),
+            "sizes": dict(self.sizes),
             "graph": {"nodes": len(self.graph), "edges": len(self.graph.edges), **self.graph.type_counts},
             "timings": dict(self.timings),
             "notes": list(self.notes),
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], graph: ArchGraph) -> InitReport:
+        """Read what :meth:`to_dict` gave, together with the graph that it was made from."""
+        return cls(
+            predicted={name: entry["node"] for name, entry in data["predicted"].items()},
+            kept=data["kept"],
+            skipped=data["skipped"],
+            ghn=GHNSource(data["ghn"]["id"], data["ghn"]["commit"]),
+            graph=graph,
+            timings=data["timings"],
+            notes=tuple(data["notes"]),
+            sizes=data["sizes"],
+            tied=data["tied"],
+            model=data["model"],
+        )
 
     def to_json(self, **options: Any) -> str:
         """:meth:`to_dict` as JSON text; ``options`` go to :func:`json.dumps`."""

@@ -1,12 +1,15 @@
 """Initialise any PyTorch model with weights predicted by a Graph HyperNetwork.
 
-Importing the package imports neither torch nor any framework: public names load on first use.
+Importing the package imports neither torch nor any framework: public names load on first use, and the
+constructor hooks of timm and transformers are put in place when those are imported.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ghn_init.hooks import enabled, patch, unpatch
 
 if TYPE_CHECKING:
     from ghn_init.api import apply, predict
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     )
     from ghn_init.ghn import GHN, GHNConfig
     from ghn_init.graph import ArchGraph
-    from ghn_init.hooks import enabled, patch, unpatch
     from ghn_init.report import InitReport
     from ghn_init.tracing import register_inputs, register_rule, trace
 
@@ -42,9 +44,6 @@ _HOME = {
     "GHNConfig": "ghn_init.ghn",
     "InitReport": "ghn_init.report",
     "calibrate_batchnorm": "ghn_init.batchnorm",
-    "enabled": "ghn_init.hooks",
-    "patch": "ghn_init.hooks",
-    "unpatch": "ghn_init.hooks",
     "AssignError": "ghn_init.errors",
     "CheckpointError": "ghn_init.errors",
     "ConfigError": "ghn_init.errors",
@@ -96,3 +95,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+patch()

@@ -161,6 +161,11 @@ class Construction:
         everything = len(names) == len(parameters)
         self.report = apply(model, self.request.ghn, only=None if everything else names)
         self._covered.update((id(parameter), parameter) for parameter in parameters.values())
+        if everything and not self.report.predicted:
+            reasons = {*self.report.kept.values(), *self.report.skipped.values()}
+            self.refuse(
+                f"no parameter of {type(model).__name__} was written: {'; '.join(sorted(reasons)[:3])}"
+            )
 
     def finish(self, model: nn.Module, only: Collection[str] | None = None) -> None:
         """End the construction: run the GHN where it has not been; an outer construction keeps the result.
@@ -174,6 +179,11 @@ class Construction:
         """
         if not self.covers(model):
             self.initialise(model, only)
+        if self.report is not None:
+            from ghn_init.report import remember, report_of
+
+            if report_of(model) is None:  # a wrapper of what was initialised
+                remember(model, self.report)
         if self._outer is not None:
             self._outer.keep(list(model.parameters()))
 

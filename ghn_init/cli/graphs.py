@@ -99,8 +99,6 @@ def run_show(options: argparse.Namespace) -> None:
         raise CommandError(f"{path} does not exist") from error
     except ValueError as error:
         raise CommandError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(data, dict) or not ("nodes" in data or "predicted" in data):
-        raise CommandError(f"{path} is neither a report nor a graph of ghn-init")
     text, graph = _read(data, path)
     print(text)
     if options.nodes:
@@ -109,15 +107,16 @@ def run_show(options: argparse.Namespace) -> None:
         graph.plot(options.picture)
 
 
-def _read(data: dict[str, Any], path: Path) -> tuple[str, ArchGraph]:
+def _read(data: Any, path: Path) -> tuple[str, ArchGraph]:
     from ghn_init import InitReport
 
+    if not isinstance(data, dict) or not ("architecture" in data or "edges" in data):
+        raise CommandError(f"{path} is neither a report nor a graph of ghn-init")
     try:
-        if "nodes" in data:
-            graph = ArchGraph.from_dict(data)
+        graph = ArchGraph.from_dict(data.get("architecture", data))
+        if "architecture" not in data:
             return describe(graph), graph
-        report = InitReport.from_dict(data)
-        return str(report), report.graph
+        return str(InitReport.from_dict(data, graph)), graph
     except (KeyError, TypeError, AttributeError) as error:
         raise CommandError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 

@@ -90,7 +90,8 @@ def run_apply(options: argparse.Namespace) -> None:
         model, _ghn(options), example_inputs=parse_inputs(options.input), head=options.head
     )
     _write_model(model, folder)
-    (folder / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
+    record = {**report.to_dict(), "architecture": report.graph.to_dict()}
+    (folder / REPORT_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
     print(report)
     print(f"\nwritten: {folder / WEIGHTS_FILE}, {folder / REPORT_FILE}")
     if options.picture:

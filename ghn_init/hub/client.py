@@ -209,7 +209,7 @@ def _unreachable_message(at: str, error: BaseException) -> str:
 
 
 def _http_message(at: str, error: Any) -> str:
-    status = error.response.status_code if error.response is not None else None
+    status = int(error.response.status_code) if error.response is not None else 0
     advice = {
         401: "The token is missing or invalid: log in (`hf auth login`) or pass token=.",
         403: "The token may not do this: use one with write access to this repository.",
@@ -217,11 +217,11 @@ def _http_message(at: str, error: Any) -> str:
         412: "The repository changed while the push was prepared: look at it and try again.",
         429: "The Hub asks to slow down: wait a few minutes and try again.",
     }.get(status, "")
-    if status is not None and status >= 500:
+    if status >= 500:
         advice = (
             "The Hub itself is failing: try again later, or use local_files_only=True if it is in the cache."
         )
-    return f"{at}: the Hub answered {status} ({_first_line(error)}). {advice}".rstrip()
+    return f"{at}: the Hub answered {status or 'nothing'} ({_first_line(error)}). {advice}".rstrip()
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ghn_init.errors import CheckpointError
+from ghn_init.errors import CheckpointError, GHNInitError
 from ghn_init.hub.folder import CONFIG_FILE, WEIGHTS_FILE, read_folder, read_weights_file, require_finite
 
 M = TypeVar("M", bound=nn.Module)
@@ -98,8 +98,7 @@ def build(
     Raises:
         CheckpointError: names or shapes differ from what the configuration asks for.
     """
-    with torch.device("meta"):
-        module = cls(config)
+    module = _skeleton(cls, config, where)
     require_fit({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, state, where)
     placed = {name: _place(tensor, dtype, device) for name, tensor in state.items()}
     module.load_state_dict(placed, strict=True, assign=True)
@@ -130,6 +129,16 @@ def require_fit(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Ten
             f"{where}: the weights do not fit the configuration; " + "; ".join(problems) + ". "
             "The configuration and the weights are of different GHNs, or one of them was edited."
         )
+
+
+def _skeleton(cls: type[M], config: Any, where: str) -> M:
+    try:
+        with torch.device("meta"):
+            return cls(config)
+    except (RuntimeError, OverflowError, TypeError) as error:
+        if isinstance(error, GHNInitError):
+            raise
+        raise CheckpointError(f"{where}: its configuration cannot be built ({error}): {config}") from error
 
 
 def _locate_local(path: Path, source: str, filename: str | None, subfolder: str | None) -> PretrainedFiles:

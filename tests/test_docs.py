@@ -39,7 +39,9 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         f"exec(compile({chr(10) * (line - 1) + code!r}, {str(page)!r}, 'exec'))"
         for line, code in blocks(page)
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -47,7 +49,9 @@ def test_blocks_are_found_and_marks_need_a_reason():
     assert any(blocks(page) for page in PAGES)
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        assert text.count("<!-- not run") == sum(1 for match in FENCE.finditer(text) if match["why"]), page.name
+        assert text.count("<!-- not run") == sum(1 for match in FENCE.finditer(text) if match["why"]), (
+            page.name
+        )
 
 
 def test_relative_links_of_the_readme_exist():

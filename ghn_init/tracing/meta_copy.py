@@ -1,4 +1,4 @@
-"""A weightless copy of a model: every parameter, buffer and tensor attribute becomes a meta twin."""
+"""A weightless copy of a model: every parameter, buffer and tensor attribute becomes a stand-in."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ghn_init.tracing.values import Binding, bind, meta_like
+from ghn_init.tracing.detach import detach_functions
+from ghn_init.tracing.logical import collapse, logical_parameters
+from ghn_init.tracing.values import Binding, StandIns, bind
 
+# Whole-number buffers up to this size keep their value: models index and branch with them.
 _KNOWN_BUFFER_ELEMENTS = 1 << 16
 
 
 @dataclass
 class MetaCopy:
-    """A copy that can be run on meta inputs without touching the original.
+    """A copy that can be run on stand-ins without touching the original.
 
     Attributes:
-        module: The copy. Its tensors carry a :class:`Binding` with their qualified name.
-        parameters: Canonical name → shape of each logical parameter.
+        module: The copy. Its tensors carry a binding with their qualified name.
+        parameters: Canonical name → shape of each logical parameter: a parametrised tensor goes by the
+            attribute's name (``conv.weight``), in place of the tensors that it is computed from.
         tied: Alias → canonical name.
         originals: ``id`` of an original tensor → its twin.
-        stack: Paths of the modules whose forward is running, outermost first.
+        stack: Paths of the modules whose forward is running, outermost first; starts with the root.
+        failure: Last exception that left a module's forward, and the innermost module's path.
     """
 
     module: nn.Module
@@ -34,79 +38,123 @@ class MetaCopy:
     tied: dict[str, str]
     originals: dict[int, Tensor]
     stack: list[str] = field(default_factory=lambda: [""])
+    failure: tuple[BaseException, str] | None = None
 
 
-class _TwinOnCopy(TorchFunctionMode):
-    """Turns each deep copy of a tensor into a twin, so that no value is copied."""
+def make_meta_copy(model: nn.Module, stand_ins: StandIns) -> MetaCopy:
+    """Copy the model's structure; see :class:`MetaCopy`.
 
-    def __init__(self, memo: dict[int, Any]) -> None:
+    Args:
+        model: The user's model; only read.
+        stand_ins: How tensors without values are made.
+    """
+    twins = _Twins(stand_ins)
+    for name, parameter in model.named_parameters():
+        twins.add_parameter(parameter, name)
+    for name, buffer in model.named_buffers():
+        twins.memo[id(buffer)] = twins.value(buffer, name)
+    originals = dict(twins.memo)
+    _skip_offloading(model, twins.memo)
+    module = _deepcopy(model, twins)
+    detach_functions(model, module, twins.memo)
+    collapse(module, stand_ins)
+    parameters, tied = logical_parameters(module)
+    result = MetaCopy(module, parameters, tied, originals)
+    for path, child in module.named_modules():
+        _watch(child, path, result)
+    return result
+
+
+class _Twins(TorchFunctionMode):
+    """Turns each deep copy of a tensor into a twin, so that no weight is copied."""
+
+    def __init__(self, stand_ins: StandIns) -> None:
         super().__init__()
-        self.memo = memo
+        self.stand_ins = stand_ins
+        self.memo: dict[int, Any] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is Tensor.__deepcopy__:
-            return self.memo.setdefault(id(args[0]), _value_twin(args[0], None))
+            memo = args[1]
+            return memo.setdefault(id(args[0]), self.value(args[0], None))
+        if func is Tensor.clone:
+            # nn.Parameter copies itself by a clone of its data.
+            return self.value(args[0], None)
         return func(*args, **(kwargs or {}))
 
+    def add_parameter(self, parameter: Tensor, name: str) -> None:
+        """Make the twin of a parameter."""
+        twin = nn.Parameter(self.stand_ins.like(parameter), requires_grad=parameter.requires_grad)
+        bind(twin, Binding(None, 0, known=False, slot=name))
+        self.memo[id(parameter)] = twin
 
-def make_meta_copy(model: nn.Module) -> MetaCopy:
-    """Copy the model's structure; see :class:`MetaCopy`.
-
-    Args:
-        model: The user's model; only read.
-    """
-    originals: dict[int, Tensor] = {}
-    parameters: dict[str, tuple[int, ...]] = {}
-    tied: dict[str, str] = {}
-    first: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) in first:
-            tied[name] = first[id(parameter)]
-            continue
-        first[id(parameter)] = name
-        parameters[name] = tuple(parameter.shape)
-        originals[id(parameter)] = _parameter_twin(parameter, name)
-    for name, buffer in model.named_buffers():
-        originals[id(buffer)] = _value_twin(buffer, name)
-    memo: dict[int, Any] = dict(originals)
-    with _TwinOnCopy(memo):
-        module = copy.deepcopy(model, memo)
-    result = MetaCopy(module, parameters, tied, originals)
-    for path, child in module.named_modules():
-        _watch(child, path, result.stack)
-    return result
+    def value(self, tensor: Tensor, name: str | None) -> Tensor:
+        """Twin of a buffer or tensor attribute; small whole-number ones keep their value."""
+        whole = not (tensor.is_floating_point() or tensor.is_complex())
+        known = whole and not self.stand_ins.made(tensor) and tensor.numel() <= _KNOWN_BUFFER_ELEMENTS
+        twin = tensor.detach().to("cpu", copy=True) if known else self.stand_ins.like(tensor)
+        bind(twin, Binding(None, 0, known=known, slot=name or "constant"))
+        return twin
 
 
-def _parameter_twin(parameter: Tensor, name: str) -> nn.Parameter:
-    twin = nn.Parameter(meta_like(parameter), requires_grad=parameter.requires_grad)
-    bind(twin, Binding(None, 0, known=False, slot=name))
-    return twin
+def _skip_offloading(model: nn.Module, memo: dict[int, Any]) -> None:
+    """Leave accelerate's device hooks, and the weights that they keep, out of the copy."""
+    for module in model.modules():
+        hook = module.__dict__.get("_hf_hook")
+        if hook is not None:
+            memo[id(hook)] = None
 
 
-def _value_twin(tensor: Tensor, name: str | None) -> Tensor:
-    """Twin of a buffer or tensor attribute; small whole-number ones keep their value."""
-    whole = not (tensor.is_floating_point() or tensor.is_complex())
-    if whole and not tensor.is_meta and tensor.numel() <= _KNOWN_BUFFER_ELEMENTS:
-        twin = tensor.detach().to("cpu", copy=True)
-        bind(twin, Binding(None, 0, known=True, slot=name or "constant"))
-    else:
-        twin = meta_like(tensor)
-        bind(twin, Binding(None, 0, known=False, slot=name or "constant"))
-    return twin
+def _deepcopy(model: nn.Module, twins: _Twins) -> nn.Module:
+    """Deep copy; attributes that cannot be copied (locks, files, process groups) are shared."""
+    memo = dict(twins.memo)
+    try:
+        with twins:
+            module = copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError, AttributeError, ValueError, NotImplementedError):
+        for part in model.modules():
+            for key, value in part.__dict__.items():
+                if key not in ("_parameters", "_buffers", "_modules") and not _copies(value, twins):
+                    twins.memo[id(value)] = value
+        memo = dict(twins.memo)
+        with twins:
+            module = copy.deepcopy(model, memo)
+    twins.memo = memo
+    return module
 
 
-def _watch(module: nn.Module, path: str, stack: list[str]) -> None:
-    """Keep ``stack`` up to date while the module's forward runs."""
-    forward = module.forward
+def _copies(value: Any, twins: _Twins) -> bool:
+    try:
+        with twins:
+            copy.deepcopy(value, dict(twins.memo))
+    except Exception as error:  # noqa: BLE001 - any attribute may refuse in its own way
+        return isinstance(error, RecursionError)
+    return True
+
+
+def _watch(module: nn.Module, path: str, copied: MetaCopy) -> None:
+    """Keep ``copied.stack`` up to date while the module's forward runs."""
+    state = module.__dict__
+    if state.pop("_hf_hook", "absent") != "absent":
+        state.pop("forward", None)
+        original = state.pop("_old_forward", None)
+        if original is not None:
+            state["forward"] = original
+    state["_compiled_call_impl"] = None
+    forward, stack = module.forward, copied.stack
 
     @functools.wraps(forward)
     def watched(*args: Any, **kwargs: Any) -> Any:
         stack.append(path)
         try:
             return forward(*args, **kwargs)
+        except Exception as error:
+            if copied.failure is None or copied.failure[0] is not error:
+                copied.failure = (error, path)
+            raise
         finally:
             stack.pop()
 
-    module.__dict__["forward"] = watched
+    state["forward"] = watched

@@ -9,23 +9,54 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
+from ghn_init.tracing.values import map_tensors
 
 if TYPE_CHECKING:
-    from ghn_init.tracing.recorder import Recorder
+    from ghn_init.tracing.mode import Recorder
 
-Handler = Callable[["Recorder", Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+Handler = Callable[["Recorder", Any, tuple[Any, ...], dict[str, Any]], Any]
+
+# Questions about shape, layout and kind: the answer needs no value and makes no node.
+PLAIN_ANSWERS: set[Any] = {
+    Tensor.size,
+    Tensor.dim,
+    Tensor.ndimension,
+    Tensor.numel,
+    Tensor.nelement,
+    Tensor.stride,
+    Tensor.__len__,
+    Tensor.is_floating_point,
+    Tensor.is_complex,
+    Tensor.is_contiguous,
+    Tensor.element_size,
+    Tensor.storage_offset,
+    Tensor.is_signed,
+    Tensor.requires_grad_,
+    torch.is_floating_point,
+    torch.is_complex,
+    torch.numel,
+    Tensor.__hash__,
+    Tensor.__repr__,
+    Tensor.is_inference,
+}
 
 
 @functools.lru_cache
 def _body(func: types.FunctionType) -> types.FunctionType:
     """The function without its dispatch to torch-function modes, so that what it calls is recorded instead."""
-    scope = {**func.__globals__, "has_torch_function": lambda *_: False, "has_torch_function_unary": lambda *_: False}
-    body = types.FunctionType(func.__code__, scope, func.__name__, func.__defaults__, func.__closure__)
+    off = {"has_torch_function": lambda *_: False, "has_torch_function_unary": lambda *_: False}
+    off["has_torch_function_variadic"] = lambda *_: False
+    body = types.FunctionType(
+        func.__code__, {**func.__globals__, **off}, func.__name__, func.__defaults__, func.__closure__
+    )
     body.__kwdefaults__ = func.__kwdefaults__
     return body
 
 
 def _recurse(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Record what the function calls in its place."""
     with recorder:
         return _body(func)(*args, **kwargs)
 
@@ -35,12 +66,130 @@ def _same(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str
     return args[0]
 
 
+def _to(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``Tensor.to``: device names are dropped, the rest is recorded."""
+    rest = tuple(arg for arg in args[1:] if not isinstance(arg, (str, torch.device)))
+    kwargs = {key: value for key, value in kwargs.items() if key != "device"}
+    if not rest and not any(key in kwargs for key in ("dtype", "other", "copy", "memory_format")):
+        return args[0]
+    if rest and isinstance(rest[0], Tensor):
+        rest = (rest[0].dtype, *rest[1:])
+    return recorder.call(func, (args[0], *rest), kwargs)
+
+
 def _batch_norm(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Batch norm without its check that a batch has more than one value per channel."""
+
+    def run(
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        return torch.batch_norm(
+            input, weight, bias, running_mean, running_var, training, momentum, eps, torch.backends.cudnn.enabled
+        )
+
+    return recorder.call(func, args, kwargs, run=run)
+
+
+def _from_guess(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A function whose result's size or Python value depends on values: those nobody computed are guessed."""
+
+    def guess(tensor: Tensor) -> Tensor:
+        link = recorder.link(tensor)
+        return tensor if link.known else recorder.guesses.values(tensor, recorder.stack[-1])
+
+    return func(*map_tensors(args, guess), **map_tensors(kwargs, guess))
+
+
+def _positions(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``nonzero`` and its kin: where nobody computed the values, every position counts."""
+    if recorder.link(args[0]).known:
+        return recorder.call(func, args, kwargs)
+    every = torch.ones(args[0].shape, dtype=torch.bool, device="cpu")
+    return recorder.call_known(func, args, kwargs, lambda: func(every, *args[1:], **kwargs))
+
+
+def _where(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if len(args) + len(kwargs) == 1:
+        return _positions(recorder, func, args or tuple(kwargs.values()), {})
     return recorder.call(func, args, kwargs)
+
+
+def _getitem(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Indexing: a mask whose value nobody computed selects everything."""
+
+    def run(tensor: Tensor, index: Any, *value: Any) -> Any:
+        def whole(part: Tensor) -> Tensor:
+            if part.dtype is torch.bool and recorder.stand_ins.made(part):
+                return torch.ones(part.shape, dtype=torch.bool, device="cpu")
+            return part
+
+        return func(tensor, map_tensors(index, whole), *value)
+
+    return recorder.call(func, args, kwargs, run=run)
+
+
+def _filled(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A new tensor of another's shape: it depends on no value of that tensor."""
+    return recorder.call_fresh(func, args, kwargs)
+
+
+def _random(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A random draw in [0, 1): its middle, so that random skips of layers do not happen."""
+    result = recorder.call_fresh(func, args, kwargs)
+    return result.fill_(0.5)
+
+
+def _grouped_mm(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Grouped matrix product, whose own shape function refuses float32."""
+
+    def run(a: Tensor, b: Tensor, *rest: Any, offs: Tensor | None = None, **more: Any) -> Tensor:
+        offs = rest[0] if rest and isinstance(rest[0], Tensor) else offs
+        size: tuple[int, ...]
+        if a.dim() == 2 and b.dim() == 2:
+            size = (0 if offs is None else offs.shape[0], a.shape[0], b.shape[1])
+        elif a.dim() == 3 and b.dim() == 3:
+            size = (a.shape[0], a.shape[1], b.shape[2])
+        else:
+            size = (a.shape[-2], b.shape[-1])
+        return a.new_empty(size)
+
+    return recorder.call(func, args, kwargs, run=run)
 
 
 SPECIAL: dict[Any, Handler] = {
     F.multi_head_attention_forward: _recurse,
-    torch.Tensor.cuda: _same,
-    torch.Tensor.cpu: _same,
+    F.batch_norm: _batch_norm,
+    Tensor.cuda: _same,
+    Tensor.cpu: _same,
+    Tensor.pin_memory: _same,
+    Tensor.to: _to,
+    Tensor.nonzero: _positions,
+    torch.nonzero: _positions,
+    torch.argwhere: _positions,
+    torch.where: _where,
+    Tensor.__getitem__: _getitem,
+    Tensor.__setitem__: _getitem,
+    torch.rand: _random,
+    torch.rand_like: _random,
 }
+for _name in (
+    "item tolist numpy __bool__ __int__ __float__ __index__ __array__ __contains__ __complex__ "
+    "is_nonzero equal allclose __format__"
+).split():
+    SPECIAL[getattr(Tensor, _name)] = _from_guess
+for _name in ("is_nonzero", "equal", "allclose"):
+    SPECIAL[getattr(torch, _name)] = _from_guess
+for _name in ("empty_like", "zeros_like", "ones_like", "full_like", "randn_like", "randint_like"):
+    SPECIAL[getattr(torch, _name)] = _filled
+for _name in ("new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "new_empty_strided", "new"):
+    SPECIAL[getattr(Tensor, _name)] = _filled
+for _module, _name in ((F, "grouped_mm"), (torch, "_grouped_mm")):
+    if hasattr(_module, _name):
+        SPECIAL[getattr(_module, _name)] = _grouped_mm

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, fx
 
 _KEY = "_ghn_init_binding"
+_PLAIN = (int, float, bool, str, complex, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 
 @dataclass(slots=True)
@@ -17,11 +20,11 @@ class Binding:
     """Link from a tensor object to the graph.
 
     Attributes:
-        node: The fx node whose value the tensor holds.
+        node: The fx node whose value the tensor holds; ``None`` until a parameter or buffer is first used.
         time: When the link was made, in recorder steps; an in-place write to the storage after it makes it stale.
-        known: The tensor is a CPU tensor with its true value. Else it stands for a value nobody computed.
-        twin: Meta stand-in of a tensor that is itself not on meta, made when first needed.
-        slot: Qualified name, for a parameter, buffer or tensor attribute that has no node yet.
+        known: The tensor is a CPU tensor with its true value. Else nobody computed the value.
+        twin: Stand-in of a known tensor where it meets unknown ones, made when first needed.
+        slot: Qualified name of a parameter, buffer or tensor attribute.
     """
 
     node: fx.Node | None
@@ -43,18 +46,46 @@ def bind(tensor: Tensor, binding: Binding) -> None:
 
 def storage_key(tensor: Tensor) -> int:
     """Address of the tensor's storage; views of one tensor share it."""
+    if tensor.layout is not torch.strided:
+        return id(tensor)
     return tensor.untyped_storage()._cdata
 
 
-def meta_like(tensor: Tensor) -> Tensor:
-    """A meta tensor of the same shape, strides and dtype that shares nothing."""
-    if tensor.layout is not torch.strided:
-        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+class StandIns:
+    """Makes tensors without values: on the meta device, or fake CPU tensors.
+
+    Args:
+        fake: Use a ``FakeTensorMode``; slower, but some operations exist only there.
+    """
+
+    def __init__(self, fake: bool = False) -> None:
+        self.fake_mode: Any = None
+        self.device = torch.device("meta")
+        if fake:
+            from torch._subclasses.fake_tensor import FakeTensorMode
+
+            self.fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
+            self.device = torch.device("cpu")
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Entered around every operation on stand-ins."""
+        return nullcontext() if self.fake_mode is None else self.fake_mode
+
+    def like(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """A stand-in of the same shape, strides and dtype that shares nothing."""
+        dtype = dtype or tensor.dtype
+        with self.context():
+            if type(tensor).__module__.startswith("torch.") and tensor.layout is torch.strided:
+                return torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device=self.device)
+            return torch.empty(tensor.shape, dtype=dtype, device=self.device)
+
+    def made(self, tensor: Tensor) -> bool:
+        """Whether the tensor has no value."""
+        return tensor.is_meta if self.fake_mode is None else tensor.is_meta or hasattr(tensor, "fake_mode")
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Every tensor inside nested tuples, lists, dicts and slices."""
+    """Every tensor inside nested tuples, lists, dicts, slices and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
@@ -64,24 +95,44 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         for item in value.values():
             yield from tensors_in(item)
     elif isinstance(value, slice):
-        for item in (value.start, value.stop, value.step):
-            if isinstance(item, Tensor):
-                yield item
+        yield from tensors_in((value.start, value.stop, value.step))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for item in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, item.name, None))
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """Copy of a nested structure with each tensor replaced by ``function(tensor)``."""
+    """Copy of nested tuples, lists, dicts and slices with each tensor replaced by ``function(tensor)``."""
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, torch.Size):
+    if isinstance(value, (torch.Size, str)):
         return value
     if isinstance(value, (tuple, list)):
         items = [map_tensors(item, function) for item in value]
         if isinstance(value, list):
             return items
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if isinstance(value, dict):
+        if hasattr(value, "_fields"):
+            return type(value)(*items)
+        # torch.return_types.* are built from one sequence, as tuple is.
+        return type(value)(items)
+    if type(value) is dict:
         return {key: map_tensors(item, function) for key, item in value.items()}
     if isinstance(value, slice):
         return slice(*(map_tensors(item, function) for item in (value.start, value.stop, value.step)))
     return value
+
+
+def fx_argument(value: Any, node_of: Callable[[Tensor], fx.Node]) -> Any:
+    """A function's argument in fx form: tensors become nodes, objects that fx cannot hold their ``repr``."""
+    if isinstance(value, Tensor):
+        return node_of(value)
+    if isinstance(value, _PLAIN) or value is Ellipsis or isinstance(value, range):
+        return value
+    if isinstance(value, (tuple, list)):
+        items = [fx_argument(item, node_of) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, dict):
+        return {str(key): fx_argument(item, node_of) for key, item in value.items()}
+    if isinstance(value, slice):
+        return slice(*(fx_argument(item, node_of) for item in (value.start, value.stop, value.step)))
+    return repr(value)

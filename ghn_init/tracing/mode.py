@@ -1,0 +1,376 @@
+"""The torch-function mode that runs each operation without weights and emits its fx node."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+from ghn_init.errors import TraceError
+from ghn_init.tracing.guesses import Guesses
+from ghn_init.tracing.special import PLAIN_ANSWERS, SPECIAL
+from ghn_init.tracing.values import (
+    Binding,
+    StandIns,
+    bind,
+    binding_of,
+    fx_argument,
+    map_tensors,
+    storage_key,
+    tensors_in,
+)
+
+# Values above this many elements are not computed; only index arithmetic and masks need them.
+KNOWN_ELEMENTS = 1 << 20
+_INDEXING = (Tensor.__getitem__, Tensor.__setitem__, torch.index_put, Tensor.index_put, Tensor.index_put_)
+
+
+def aliased(before: Tensor, written: Tensor) -> Tensor:
+    """Target of the node that stands for a view of a storage after an in-place write through another view."""
+    del written
+    return before
+
+
+class Recorder(TorchFunctionMode):
+    """Emits one fx node per torch function that returns or writes tensors.
+
+    Args:
+        stack: Paths of the modules whose forward is running; kept up to date by the meta copy.
+        originals: ``id`` of a tensor of the user's model → its twin in the copy.
+        stand_ins: How tensors without values are made.
+        guesses: Answers to questions about values that nobody computed.
+    """
+
+    def __init__(
+        self, stack: list[str], originals: Mapping[int, Tensor], stand_ins: StandIns, guesses: Guesses
+    ) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+        self.stack = stack
+        self.originals = originals
+        self.stand_ins = stand_ins
+        self.guesses = guesses
+        self.time = 0
+        self.written: dict[int, tuple[int, fx.Node, bool, Tensor]] = {}
+        self.constructors = _device_constructors()
+        self.failure: tuple[BaseException, str] | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            return self._get(func, args[0])
+        if func in PLAIN_ANSWERS:
+            return func(*args, **kwargs)
+        special = SPECIAL.get(func)
+        try:
+            if special is not None:
+                return special(self, func, args, kwargs)
+            return self.call(func, args, kwargs)
+        except Exception as error:
+            if self.failure is None or self.failure[0] is not error:
+                self.failure = (error, describe(func, args, kwargs))
+            raise
+
+    def _get(self, func: Any, tensor: Tensor) -> Any:
+        """Read a property of a tensor."""
+        name = func.__self__.__name__
+        if name == "device":
+            return torch.device("cpu")
+        if name in ("is_meta", "is_cpu"):
+            return name == "is_cpu"
+        value = func(tensor)
+        if isinstance(value, Tensor):
+            return self.call(getattr, (tensor, name), {})
+        return value
+
+    def link(self, tensor: Tensor) -> Binding:
+        """The tensor's binding, with a node, brought up to date with in-place writes through other views.
+
+        Raises:
+            TraceError: The tensor was made by code that torch functions do not see.
+        """
+        binding = binding_of(tensor)
+        if binding is None:
+            binding = self._adopt(tensor)
+        if binding.node is None:
+            binding.node = self.graph.create_node("get_attr", binding.slot or "constant")
+            binding.node.meta.update(shape=tuple(tensor.shape), dtype=tensor.dtype, module=self.stack[-1])
+        if self.written:
+            self._refresh(tensor, binding)
+        return binding
+
+    def _adopt(self, tensor: Tensor) -> Binding:
+        """Binding of a tensor that no recorded operation made."""
+        original = self.originals.get(id(tensor))
+        if original is not None:
+            binding = self.link(original)
+            return Binding(binding.node, binding.time, known=False, twin=original)
+        if self.stand_ins.made(tensor):
+            raise TraceError(
+                f"A tensor of shape {tuple(tensor.shape)} was made where operations cannot be recorded "
+                f"(scripted or compiled code, or a C++ extension) in module {self.stack[-1]!r}."
+            )
+        binding = Binding(None, self.time, known=tensor.device.type == "cpu", slot="constant")
+        bind(tensor, binding)
+        return binding
+
+    def _refresh(self, tensor: Tensor, binding: Binding) -> None:
+        for view in (tensor, binding.twin):
+            last = None if view is None else self.written.get(storage_key(view))
+            if last is None or last[0] <= binding.time:
+                continue
+            time, node, known, _ = last
+            binding.time, binding.known = time, binding.known and known
+            if node.meta.get("shape") == tuple(tensor.shape):
+                binding.node = node
+            else:
+                binding.node = self.emit(aliased, (binding.node, node), {})
+                binding.node.meta.update(shape=tuple(tensor.shape), dtype=tensor.dtype)
+
+    def emit(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+        """Append a call_function node; arguments are in fx form."""
+        node = self.graph.create_node("call_function", func, args, kwargs)
+        node.meta["module"] = self.stack[-1]
+        return node
+
+    def call(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        run: Callable[..., Any] | None = None,
+        known: bool = True,
+    ) -> Any:
+        """Run one torch function, on values where all are known, else on stand-ins, and emit its node.
+
+        Args:
+            func: The function to put into the graph.
+            args: Its arguments, as the model gave them.
+            kwargs: Its keyword arguments.
+            run: What to run instead of ``func``.
+            known: Whether the value may be computed.
+        """
+        inputs = list(tensors_in(args))
+        if kwargs:
+            inputs.extend(tensors_in(kwargs))
+        self.time += 1
+        links = {id(tensor): self.link(tensor) for tensor in inputs}
+        known = known and all(link.known for link in links.values())
+        if known and sum(tensor.numel() for tensor in inputs) > KNOWN_ELEMENTS:
+            known = False
+        if known and not inputs and func in self.constructors:
+            known = self._small(func, args, kwargs)
+        execution = _Execution(self, run or func, inputs, links, known)
+        if func in _INDEXING:
+            execution.real = {id(tensor) for tensor in tensors_in(args[1]) if links[id(tensor)].known}
+        result = execution.run(args, kwargs)
+        changed = execution.changed
+        outputs = list(tensors_in(result))
+        if not changed and all(id(tensor) in links for tensor in outputs):
+            return result
+        if known and sum(tensor.numel() for tensor in outputs) > KNOWN_ELEMENTS and not changed:
+            known, result = False, map_tensors(result, self.stand_ins.like)
+        self._record(func, args, kwargs, result, links, changed, known)
+        return result
+
+    def call_known(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], value: Callable[[], Any]
+    ) -> Any:
+        """Emit the function's node, and take its value from ``value()``."""
+        self.time += 1
+        links = {id(tensor): self.link(tensor) for tensor in tensors_in((args, kwargs))}
+        result = value()
+        self._record(func, args, kwargs, result, links, [], True)
+        return result
+
+    def call_fresh(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a factory that takes another tensor's shape, dtype and device but not its value.
+
+        The node gets that tensor's shape instead of the tensor, for no value flows.
+        """
+        if not (args and isinstance(args[0], Tensor)) or any(
+            not self.link(tensor).known for tensor in tensors_in((args[1:], kwargs))
+        ):
+            return self.call(func, args, kwargs)
+        like, shape = args[0], tuple(args[0].shape)
+        with self.stand_ins.context():
+            empty = torch.empty((1,) * len(shape), dtype=like.dtype, device=self.stand_ins.device).expand(shape)
+            options = {**kwargs, "device": self.stand_ins.device} if "device" in kwargs else kwargs
+            size = func(empty, *args[1:], **options).numel()
+        known = size <= KNOWN_ELEMENTS
+
+        def run(_: Any, *rest: Any, **more: Any) -> Any:
+            device = torch.device("cpu") if known else self.stand_ins.device
+            template = torch.empty((1,) * len(shape), dtype=like.dtype, device=device).expand(shape)
+            return func(template, *rest, **more)
+
+        return self.call(func, (shape, *args[1:]), kwargs, run=run, known=known)
+
+    def _small(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a factory's result is small enough to compute."""
+        if func in (torch.tensor, torch.asarray, torch.as_tensor):
+            return True
+        try:
+            return func(*args, **{**kwargs, "device": "meta"}).numel() <= KNOWN_ELEMENTS
+        except (TypeError, RuntimeError, NotImplementedError):
+            return True
+
+    def _record(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Any,
+        links: dict[int, Binding],
+        changed: list[Tensor],
+        known: bool,
+    ) -> None:
+        def node_of(tensor: Tensor) -> fx.Node:
+            node = links[id(tensor)].node
+            assert node is not None
+            return node
+
+        node = self.emit(
+            func,
+            tuple(fx_argument(arg, node_of) for arg in args),
+            {key: fx_argument(value, node_of) for key, value in kwargs.items()},
+        )
+        if isinstance(result, Tensor):
+            node.meta.update(shape=tuple(result.shape), dtype=result.dtype)
+            if id(result) not in links:
+                bind(result, Binding(node, self.time, known))
+        else:
+            self._unpack(node, result, links, known)
+        for tensor in changed:
+            self._wrote(tensor, links[id(tensor)], node, known)
+
+    def _unpack(self, node: fx.Node, result: Any, links: Mapping[int, Any], known: bool) -> None:
+        """Bind each output of a node with several to its own ``getitem`` node."""
+        if not isinstance(result, (tuple, list, dict)):
+            return
+        items = list(result.items() if isinstance(result, dict) else enumerate(result))
+        node.meta["shapes"] = [tuple(value.shape) if isinstance(value, Tensor) else None for _, value in items]
+        for key, value in items:
+            if not any(id(tensor) not in links for tensor in tensors_in(value)):
+                continue
+            item = self.emit(operator.getitem, (node, key), {})
+            if isinstance(value, Tensor):
+                item.meta.update(shape=tuple(value.shape), dtype=value.dtype)
+                bind(value, Binding(item, self.time, known))
+            else:
+                self._unpack(item, value, links, known)
+
+    def _wrote(self, tensor: Tensor, link: Binding, node: fx.Node, known: bool) -> None:
+        """Note an in-place write: the tensor and every view of its storage now hold a new value."""
+        node.meta.setdefault("shape", tuple(tensor.shape))
+        node.meta.setdefault("dtype", tensor.dtype)
+        link.node, link.time, link.known = node, self.time, link.known and known
+        for view in (tensor, link.twin):
+            if view is not None:
+                # The view is kept so that the storage's address stays its own.
+                self.written[storage_key(view)] = (self.time, node, link.known, view)
+
+
+class _Execution:
+    """One run of one function: which tensors stand in for which, and what was written in place."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        func: Callable[..., Any],
+        inputs: list[Tensor],
+        links: dict[int, Binding],
+        known: bool,
+    ) -> None:
+        self.recorder, self.func, self.inputs, self.links, self.known = recorder, func, inputs, links, known
+        self.device = torch.device("cpu") if known else recorder.stand_ins.device
+        self.real: set[int] = set()
+        self.dtype: torch.dtype | None = None
+        self.back: dict[int, Tensor] = {}
+        self.changed: list[Tensor] = []
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The function's result; inputs returned by identity come back as the caller's own objects."""
+        if "device" in kwargs or (not self.inputs and self.func in self.recorder.constructors):
+            kwargs = {**kwargs, "device": self.device}
+        try:
+            return self._attempt(args, kwargs)
+        except (RuntimeError, TypeError, NotImplementedError, ValueError, IndexError):
+            if self.known or not self._adjust():
+                raise
+        return self._attempt(args, kwargs)
+
+    def _adjust(self) -> bool:
+        """Prepare another attempt: real values where sizes are expected, one dtype where they are mixed."""
+        floats = [tensor.dtype for tensor in self.inputs if tensor.is_floating_point()]
+        if len(set(floats)) > 1:
+            self.dtype = torch.float32 if torch.float64 not in floats else torch.float64
+        whole = {
+            id(tensor)
+            for tensor in self.inputs[1:]
+            if self.links[id(tensor)].known and not tensor.is_floating_point()
+        }
+        changed = self.dtype is not None or not whole <= self.real
+        self.real |= whole
+        return changed
+
+    def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        used = [self._stand_in(tensor) for tensor in self.inputs]
+        versions = [_version(tensor) for tensor in used]
+        run_args = tuple(self._argument(arg) for arg in args)
+        run_kwargs = {key: self._argument(arg) for key, arg in kwargs.items()} if kwargs else kwargs
+        if self.known:
+            result = self.func(*run_args, **run_kwargs)
+        else:
+            with self.recorder.stand_ins.context():
+                result = self.func(*run_args, **run_kwargs)
+        self.changed = [
+            tensor
+            for tensor, stand_in, version in zip(self.inputs, used, versions, strict=True)
+            if _version(stand_in) != version
+        ]
+        if self.back:
+            result = map_tensors(result, lambda tensor: self.back.get(id(tensor), tensor))
+        return result
+
+    def _argument(self, argument: Any) -> Any:
+        if isinstance(argument, torch.device):
+            return self.device
+        return map_tensors(argument, self._stand_in)
+
+    def _stand_in(self, tensor: Tensor) -> Tensor:
+        if self.known:
+            return tensor
+        if id(tensor) in self.real:
+            return tensor
+        link = self.links[id(tensor)]
+        if link.twin is None and self.recorder.stand_ins.made(tensor):
+            stand_in = tensor
+        else:
+            if link.twin is None:
+                link.twin = self.recorder.stand_ins.like(tensor)
+            stand_in = link.twin
+        if self.dtype is not None and tensor.is_floating_point() and tensor.dtype != self.dtype:
+            return self.recorder.stand_ins.like(tensor, self.dtype)
+        if stand_in is not tensor:
+            self.back[id(stand_in)] = tensor
+        return stand_in
+
+
+def _version(tensor: Tensor) -> int:
+    """Count of in-place writes; inference tensors have none."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def describe(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The operation and its tensors' shapes, for people."""
+    shapes = [tuple(tensor.shape) for tensor in tensors_in((args, dict(kwargs)))]
+    return f"{getattr(func, '__name__', func)} on shapes {', '.join(map(str, shapes)) or 'none'}"

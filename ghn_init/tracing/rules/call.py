@@ -1,0 +1,178 @@
+"""One recorded call, as a rule sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from torch import fx
+
+from ghn_init.tracing.builder import INPUT, GraphBuilder, Shape
+from ghn_init.tracing.flow import CONSTANT, Flow, merge, union
+from ghn_init.tracing.rules.functions import function_name
+
+if TYPE_CHECKING:
+    from ghn_init.tracing.conventions import Convention
+    from ghn_init.tracing.lookahead import Lookahead
+
+_NORMS = ("bn", "ln")
+
+
+class Call:
+    """A recorded call of one function, and the means to add its nodes to the graph.
+
+    Attributes:
+        node: The recorded ``torch.fx`` node.
+        builder: The graph so far.
+        ahead: What later operations say about this one.
+        convention: How edges are drawn.
+    """
+
+    def __init__(
+        self,
+        node: fx.Node,
+        flows: dict[fx.Node, Flow],
+        builder: GraphBuilder,
+        ahead: Lookahead,
+        convention: Convention,
+    ) -> None:
+        self.node = node
+        self.builder = builder
+        self.ahead = ahead
+        self.convention = convention
+        self._flows = flows
+
+    @property
+    def op(self) -> str:
+        """Short name of the function."""
+        return function_name(self.node.target)
+
+    @property
+    def module(self) -> str:
+        """Path of the module whose forward made the call."""
+        return self.node.meta.get("module", "")
+
+    def arg(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument as recorded: a ``torch.fx.Node`` for a tensor, else the plain value."""
+        if position < len(self.node.args):
+            return self.node.args[position]
+        return self.node.kwargs.get(name, default)
+
+    def flow(self, value: Any) -> Flow:
+        """What an argument carries; of a list, what its items carry together."""
+        if isinstance(value, fx.Node):
+            return self._flows.get(value, CONSTANT)
+        return merge(self._flows.get(node, CONSTANT) for node in nodes_in(value))
+
+    def shape(self, value: Any) -> Shape | None:
+        """Shape of a tensor argument, if recorded."""
+        if not isinstance(value, fx.Node):
+            return ()
+        shape = value.meta.get("shape")
+        return None if shape is None else tuple(shape)
+
+    def size(self, value: Any) -> int | None:
+        """Number of elements of a tensor argument, if recorded."""
+        shape = self.shape(value)
+        return None if shape is None else prod(shape)
+
+    def wire(self) -> Flow:
+        """The call is no primitive: its result carries what its arguments carry.
+
+        Parameters that meet activations here are listed as reached by no rule.
+        """
+        values = list(nodes_in((self.node.args, self.node.kwargs)))
+        flows = [self.flow(value) for value in values]
+        result = merge(flows)
+        if result.live:
+            for flow in flows:
+                self.builder.keep(flow.params if flow.is_param else (), f"no rule for {self.op} in {self.module!r}")
+        return result
+
+    def emit(
+        self, primitive: str, *data: Any, weight: Any = None, bias: Any = None, shape: Shape | None = None
+    ) -> Flow:
+        """Add a node of a primitive.
+
+        Args:
+            primitive: One of the 15 types.
+            data: Arguments whose values the node reads. A parameter among them counts as learned activations
+                (queries, latents) and becomes a ``pos_enc`` node that feeds this one.
+            weight: Argument that holds the weight. If it is computed from activations, it is data; if it is a
+                constant, the operation is fixed and, unless it is a norm, counts as wire.
+            bias: Argument that holds the bias: a second slot of a norm, else a ``bias`` node of its own.
+            shape: ``(1, 1, kh, kw)`` of an operation without parameters that has a window.
+
+        Returns:
+            What the result carries.
+        """
+        held = self.flow(weight)
+        shift = self.flow(bias)
+        if not held.params and all(self.flow(value).is_param for value in data):
+            return merge(self.flow(value) for value in (*data, weight, bias))
+        preds = union(self.tokens(value) for value in data)
+        if weight is not None and held.live:
+            return Flow(sources=union((preds, held.sources, shift.sources)))
+        if primitive in _NORMS:
+            return self._norm(primitive, preds, held, shift)
+        if not held.params:
+            if weight is not None:
+                self.builder.keep(shift.params, f"bias of a fixed {self.op} in {self.module!r}")
+                return Flow(sources=preds)
+            return Flow(sources=(self.builder.node(primitive, preds, shape, self.op, self.module),))
+        return self.weighted(primitive, preds or (INPUT,), held, shift)
+
+    def tokens(self, value: Any) -> tuple[int, ...]:
+        """Nodes that feed a data argument; learned activations get their node here."""
+        flow = self.flow(value)
+        if not flow.is_param:
+            return flow.feeds
+        return union((self.builder.owning("pos_enc", {"weight": name}, (), self.op, self.module),) for name in self.builder.main(flow))
+
+    def weighted(self, primitive: str, preds: tuple[int, ...], held: Flow, shift: Flow = CONSTANT) -> Flow:
+        """A node for each weight that ``held`` stands for, then one for each bias."""
+        built = [
+            self.builder.owning(primitive, {"weight": name}, preds, self.op, self.module)
+            for name in self.builder.main(held)
+        ]
+        result = Flow(sources=union((index,) for index in built), open=built[-1])
+        return self.bias(result, shift) if shift.params else result
+
+    def bias(self, value: Flow, shift: Flow) -> Flow:
+        """Plain biases added to a value, one node after the other."""
+        sources = value.sources
+        for name in self._shifts(shift):
+            sources = (self.builder.owning("bias", {"bias": name}, sources, self.op, self.module),)
+        return Flow(sources=sources)
+
+    def _shifts(self, shift: Flow) -> list[str]:
+        chosen = [name for name in shift.params if self.builder.numel(name) > 1 or len(shift.params) == 1]
+        self.builder.keep(
+            [name for name in shift.params if name not in chosen], f"part of how a bias of {self.module!r} is computed"
+        )
+        return chosen
+
+    def _norm(self, primitive: str, preds: tuple[int, ...], held: Flow, shift: Flow) -> Flow:
+        names = {role: main[0] for role, flow in (("weight", held), ("bias", shift)) if (main := self.builder.main(flow))}
+        if names:
+            index = self.builder.owning(primitive, names, preds or (INPUT,), self.op, self.module)
+        elif self.convention.bare_norms:
+            index = self.builder.node(primitive, preds, None, self.op, self.module)
+        else:
+            return Flow(sources=preds)
+        return Flow(sources=(index,), open=index)
+
+
+def nodes_in(value: Any) -> Iterator[fx.Node]:
+    """Every recorded node inside nested arguments."""
+    if isinstance(value, fx.Node):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from nodes_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from nodes_in(item)
+    elif isinstance(value, slice):
+        yield from nodes_in((value.start, value.stop, value.step))

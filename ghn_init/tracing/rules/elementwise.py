@@ -1,0 +1,179 @@
+"""Sums, products and concatenations of branches: ``sum``, ``cse``, ``concat``; what a parameter does in them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ghn_init.tracing.builder import Shape
+from ghn_init.tracing.flow import Flow, merge, union
+from ghn_init.tracing.rules.call import Call, nodes_in
+from ghn_init.tracing.rules.functions import ADD, DIVIDE, MULTIPLY, SUBTRACT, torch_functions
+from ghn_init.tracing.rules.registry import register_rule
+
+
+@register_rule(*ADD)
+def add(call: Call) -> Flow:
+    """Sum of two values."""
+    return add_flows(call, *_operands(call))
+
+
+@register_rule(*SUBTRACT)
+def subtract(call: Call) -> Flow:
+    """Difference of two values: a sum of branches too, if it joins two."""
+    left, right = _operands(call)
+    if left.live and right.live and not call.convention.joins:
+        return merge((left, right))
+    return add_flows(call, left, right)
+
+
+@register_rule(*MULTIPLY)
+def multiply(call: Call) -> Flow:
+    """Product of two values."""
+    return multiply_flows(call, *_operands(call))
+
+
+@register_rule(*DIVIDE, *torch_functions("rdiv", "rtruediv"))
+def divide(call: Call) -> Flow:
+    """Quotient; by a root of a statistic it normalises."""
+    left, right = _operands(call)
+    if left.live and right.live:
+        return Flow(sources=union((left.sources, right.sources)), kind=_quotient_kind(left, right))
+    if left.live and right.is_param:
+        call.builder.keep(right.params, _scale_reason(call))
+    if right.live and left.is_param:
+        call.builder.keep(left.params, _scale_reason(call))
+    if left.live or right.live:
+        return left if left.live else right
+    return merge((left, right))
+
+
+@register_rule(*torch_functions("addcmul"))
+def addcmul(call: Call) -> Flow:
+    """``input + tensor1 * tensor2``."""
+    values = [call.flow(call.arg(i, name)) for i, name in enumerate(("input", "tensor1", "tensor2"))]
+    return add_flows(call, values[0], multiply_flows(call, values[1], values[2]))
+
+
+@register_rule(*torch_functions("cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack"))
+def concatenate(call: Call) -> Flow:
+    """Concatenation; a parameter among activations (class, mask or register tokens) keeps its value."""
+    return _concatenate(call)
+
+
+@register_rule(*torch_functions("stack"))
+def stack(call: Call) -> Flow:
+    """Concatenation along a new axis."""
+    return _concatenate(call) if call.convention.joins else call.wire()
+
+
+@register_rule(*torch_functions("clamp", "clamp_min", "clamp_max", "maximum", "reciprocal"))
+def bound(call: Call) -> Flow:
+    """Bounds on a root of a statistic leave it one."""
+    result = call.wire()
+    kinds = {call.flow(node).kind for node in nodes_in(call.node.args)}
+    return replace(result, kind="scale") if "scale" in kinds and result.live else result
+
+
+def add_flows(call: Call, left: Flow, right: Flow) -> Flow:
+    """``sum`` of two branches, or what adding a parameter to a branch means."""
+    if left.live and right.live:
+        joint = union((left.sources, right.sources))
+        if len(joint) < 2 or call.node in call.ahead.scores:
+            kind = "scale" if "scale" in (left.kind, right.kind) else ""
+            return Flow(sources=joint, kind=kind)
+        return Flow(sources=(call.builder.node("sum", joint, None, call.op, call.module),))
+    if not left.live and not right.live:
+        return merge((left, right))
+    value, other = (left, right) if left.live else (right, left)
+    return _shift(call, value, other) if other.is_param else value
+
+
+def multiply_flows(call: Call, left: Flow, right: Flow) -> Flow:
+    """``cse`` of two branches, or what multiplying a branch by a parameter means."""
+    if left.live and right.live:
+        return _gate(call, left, right)
+    if not left.live and not right.live:
+        return merge((left, right))
+    value, other = (left, right) if left.live else (right, left)
+    if not other.is_param:
+        return value
+    names = call.builder.main(other)
+    if value.kind == "normalised" and call.builder.numel(names[0]) > 1:
+        node = call.builder.owning("ln", {"weight": names[0]}, value.sources, call.op, call.module)
+        return Flow(sources=(node,), open=node)
+    call.builder.keep(other.params, _scale_reason(call))
+    return Flow(sources=value.sources, kind=value.kind)
+
+
+def _gate(call: Call, left: Flow, right: Flow) -> Flow:
+    joint = union((left.sources, right.sources))
+    if "scale" in (left.kind, right.kind) and left.kind != right.kind:
+        return Flow(sources=joint, kind="normalised")
+    if len(joint) < 2 or left.sources == right.sources:
+        return Flow(sources=joint)
+    return Flow(sources=(call.builder.node("cse", joint, None, call.op, call.module),))
+
+
+def _quotient_kind(left: Flow, right: Flow) -> Any:
+    if left.kind == "scale":
+        return "scale"
+    return "normalised" if right.kind == "scale" else ""
+
+
+def _shift(call: Call, value: Flow, other: Flow) -> Flow:
+    """A parameter added to activations: bias of the layer before, position embedding, or score bias."""
+    builder = call.builder
+    names = builder.main(other)
+    if call.node in call.ahead.scores:
+        builder.keep(other.params, f"relative position bias of attention in {call.module!r}")
+        return value
+    if builder.numel(names[0]) == 1:
+        builder.keep(other.params, f"a single number added in {call.module!r}")
+        return value
+    shapes = [builder.parameters[name] for name in names]
+    draft = builder.drafts[value.open] if value.open is not None else None
+    if draft is not None and draft.primitive in ("bn", "ln") and _is_vector(shapes[0]):
+        for name in names:
+            builder.own(value.open, name, "bias")  # type: ignore[arg-type]
+        return Flow(sources=value.sources)
+    if all(_is_vector(shape) for shape in shapes):
+        return call.bias(value, Flow(params=tuple(names)))
+    nodes = tuple(builder.owning("pos_enc", {"weight": name}, (), call.op, call.module) for name in names)
+    joint = union((value.sources, *((node,) for node in nodes)))
+    return Flow(sources=(builder.node("sum", joint, None, call.op, call.module),))
+
+
+def _is_vector(shape: Shape) -> bool:
+    """Whether at most one axis is longer than 1."""
+    return sum(size > 1 for size in shape) <= 1
+
+
+def _scale_reason(call: Call) -> str:
+    return f"scales activations in {call.module!r} (layer scale, temperature)"
+
+
+def _concatenate(call: Call) -> Flow:
+    flows = [call.flow(node) for node in nodes_in((call.node.args, call.node.kwargs))]
+    joint = union(flow.sources for flow in flows)
+    if not joint:
+        value = merge(flows)
+        return replace(value, joined=len(value.params) > 1)
+    for flow in flows:
+        if flow.is_param:
+            call.builder.keep(flow.params, f"tokens put beside activations in {call.module!r} (class or mask token)")
+    if len(joint) < 2 or sum(flow.live for flow in flows) < 2:
+        return Flow(sources=joint)
+    return Flow(sources=(call.builder.node("concat", joint, None, call.op, call.module),))
+
+
+def _operands(call: Call) -> tuple[Flow, Flow]:
+    values = [*call.node.args, *call.node.kwargs.values()]
+    nodes = [value for value in values if nodes_in_any(value)]
+    flows = [call.flow(node) for node in nodes[:2]]
+    return (flows + [Flow(), Flow()])[0], (flows + [Flow(), Flow()])[1]
+
+
+def nodes_in_any(value: Any) -> bool:
+    """Whether an argument holds a recorded tensor."""
+    return next(nodes_in(value), None) is not None

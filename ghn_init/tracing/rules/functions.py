@@ -1,0 +1,79 @@
+"""The function objects by which torch knows one operation, and sets of them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+_OWNERS = (torch, torch.Tensor, F, torch._C._nn, torch.special, torch.linalg, torch._VF, operator, torch.ops.aten)
+
+
+def torch_functions(*names: str, owners: tuple[Any, ...] = _OWNERS) -> list[Callable[..., Any]]:
+    """Every function that the installed torch offers under these names.
+
+    For ``add``: ``torch.add``, ``torch.Tensor.add``, ``add_``, ``__add__``, ``__radd__``, ``__iadd__``,
+    ``operator.add`` and ``torch.ops.aten.add``. A name that this torch lacks gives none.
+
+    Args:
+        names: Base names of operations.
+        owners: Where to look them up.
+    """
+    found: dict[Callable[..., Any], None] = {}
+    for name in names:
+        variants = (name, f"{name}_", f"__{name}__", f"__r{name}__", f"__i{name}__")
+        functions = [getattr(owner, variant, None) for owner in owners for variant in variants]
+        found.update(dict.fromkeys(function for function in functions if callable(function)))
+    return list(found)
+
+
+def base_function(target: Any) -> Any:
+    """The function under which rules are kept: an ATen overload counts as its packet."""
+    return target.overloadpacket if isinstance(target, torch._ops.OpOverload) else target
+
+
+def function_name(target: Any) -> str:
+    """Short name of a recorded function, for people."""
+    return getattr(base_function(target), "__name__", str(target)).strip("_")
+
+
+LAYOUT = frozenset(
+    torch_functions(
+        *("view", "view_as", "_unsafe_view", "reshape", "reshape_as", "flatten", "unflatten", "ravel"),
+        *("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis", "contiguous"),
+        *("squeeze", "unsqueeze", "expand", "expand_as", "repeat", "clone", "alias", "detach", "lift_fresh_copy"),
+        *("to", "_to_copy", "type", "type_as", "float", "half", "bfloat16", "double"),
+        *("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"),
+        *("dropout1d", "dropout2d", "dropout3d"),
+    )
+)
+"""Operations that change a value's layout or dtype only (dropout counts as such)."""
+
+MULTIPLY = frozenset(torch_functions("mul", "multiply"))
+DIVIDE = frozenset(torch_functions("div", "divide", "true_divide", "truediv"))
+ADD = frozenset(torch_functions("add"))
+SUBTRACT = frozenset(torch_functions("sub", "subtract", "rsub"))
+SOFTMAX = frozenset(torch_functions("softmax", "_softmax", "_safe_softmax", "softmin"))
+CONTRACTION = frozenset(torch_functions("matmul", "mm", "bmm", "einsum", "baddbmm", "tensordot"))
+"""Products of two tensors that sum over a shared axis."""
+
+POINTWISE = LAYOUT | MULTIPLY | DIVIDE | ADD | SUBTRACT | frozenset(
+    torch_functions(
+        *("masked_fill", "where", "clamp", "clamp_min", "clamp_max", "tanh", "neg", "exp", "nan_to_num"),
+        *("maximum", "minimum", "max", "relu"),
+    )
+)
+"""Operations on attention scores between the product of queries and keys and the softmax."""
+
+EXPAND = frozenset(torch_functions("expand", "expand_as", "broadcast_to", "repeat"))
+MIXING = frozenset(torch_functions("linear", "conv2d", "convolution", "conv1d"))
+"""Layers that may mix the heads of attention weights (Shazeer et al., 2020, talking-heads attention)."""
+
+POOL_TO_POINT = frozenset(
+    torch_functions("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d")
+    + torch_functions("_adaptive_avg_pool3d")
+)
+"""Means over whole axes."""

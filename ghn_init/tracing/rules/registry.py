@@ -1,0 +1,59 @@
+"""The table from recorded functions to rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ghn_init.tracing.rules.functions import base_function
+
+if TYPE_CHECKING:
+    from ghn_init.tracing.flow import Flow
+    from ghn_init.tracing.rules.call import Call
+
+Rule = Callable[["Call"], "Flow"]
+RuleT = TypeVar("RuleT", bound="Rule")
+
+_RULES: dict[Any, Rule] = {}
+
+
+def register_rule(*functions: Callable[..., Any]) -> Callable[[RuleT], RuleT]:
+    """Decorator: say which primitive these functions are in the graph.
+
+    A rule gets a :class:`~ghn_init.tracing.rules.call.Call` and returns what the call's result carries. It usually
+    ends in ``call.emit(primitive, data, weight=..., bias=...)``, or in ``call.wire()`` where the operation is none
+    of the 15 primitives. It looks at the operation and its arguments only.
+
+    A rule registered later replaces an earlier one for the same function.
+
+    Args:
+        functions: Function objects as called in the forward (``torch.nn.functional.conv2d``, a function of your own
+            that handles ``__torch_function__``), or ATen operations (``torch.ops.aten.convolution``) for models
+            traced by ``torch.export``.
+
+    Example:
+        >>> import torch, ghn_init
+        >>> @ghn_init.register_rule(torch.nn.functional.prelu)
+        ... def prelu(call):
+        ...     return call.emit("bn", call.arg(0, "input"), weight=call.arg(1, "weight"))
+
+    Raises:
+        TypeError: No function was given, or one is not callable.
+    """
+    if not functions or not all(callable(function) for function in functions):
+        raise TypeError(f"register_rule takes one or more functions, got {functions!r}")
+
+    def register(rule: RuleT) -> RuleT:
+        for function in functions:
+            _RULES[base_function(function)] = rule
+        return rule
+
+    return register
+
+
+def find_rule(function: Any) -> Rule | None:
+    """The rule of a recorded function; None for wire."""
+    try:
+        return _RULES.get(base_function(function))
+    except TypeError:  # not hashable
+        return None

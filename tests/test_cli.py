@@ -1,0 +1,254 @@
+"""The command line, called as a user calls it, over real models and files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_model
+from torch import nn
+
+import ghn_init
+from ghn_init.cli import main
+
+NET = """
+import torch
+from torch import nn
+
+def make(width=8, classes=10):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes),
+    )
+
+def fails():
+    raise KeyError("width")
+
+class Broken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+    def forward(self, x):
+        return self.fc(x).view(7, 7)
+
+number = int
+"""
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A working directory with a module of models and an untrained GHN; the log level is put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "clinets.py").write_text(NET)
+    torch.manual_seed(0)
+    config = ghn_init.GHNConfig(hid=16, layers=1, heads=2, num_classes=10, max_shape=(16, 16, 3, 3))
+    ghn_init.GHN(config).save_pretrained(tmp_path / "ghn")
+    level = logging.getLogger("ghn_init").level
+    yield tmp_path
+    logging.getLogger("ghn_init").setLevel(level)
+    sys.modules.pop("clinets", None)
+
+
+def run(capsys, *words):
+    """Exit code, stdout, stderr of a command."""
+    code = main([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+def error_of(capsys, *words):
+    """The one line that a failing command writes."""
+    code, out, err = run(capsys, *words)
+    assert code == 1
+    assert out == ""
+    assert err.startswith("ghn-init: error: ")
+    assert err.count("\n") == 1, err
+    return err
+
+
+NET_MODEL = ["clinets:make", "--input", "1,3,16,16"]
+
+
+def test_apply_writes_the_model_and_its_report(work, capsys):
+    code, out, err = run(capsys, "apply", *NET_MODEL, "--ghn", "ghn", "--out", "out")
+    assert (code, err) == (0, "")
+    assert "6 of 6 parameters" in out
+    import clinets
+
+    model = clinets.make()
+    load_model(model, str(work / "out" / "model.safetensors"))
+    expected = ghn_init.predict(clinets.make(), "ghn", example_inputs=(torch.zeros(1, 3, 16, 16),))
+    for name, value in model.named_parameters():
+        assert torch.equal(value, expected[name]), name
+    report = json.loads((work / "out" / "report.json").read_text())
+    assert set(report["predicted"]) == set(dict(model.named_parameters()))
+
+
+def test_apply_does_not_replace_files_unasked(work, capsys):
+    assert run(capsys, "apply", *NET_MODEL, "--ghn", "ghn", "--out", "out")[0] == 0
+    before = (work / "out" / "model.safetensors").read_bytes()
+    command = ["apply", *NET_MODEL, "--ghn", "ghn", "--out", "out", "--set", "width=4"]
+    assert "use --overwrite" in error_of(capsys, *command)
+    assert (work / "out" / "model.safetensors").read_bytes() == before
+    assert run(capsys, *command, "--overwrite")[0] == 0
+    assert (work / "out" / "model.safetensors").read_bytes() != before
+
+
+def test_apply_keeps_or_predicts_the_head(work, capsys):
+    small = ["apply", *NET_MODEL, "--set", "classes=3", "--ghn", "ghn"]
+    assert run(capsys, *small, "--out", "auto")[0] == 0
+    assert run(capsys, *small, "--out", "forced", "--head", "predict")[0] == 0
+    kept, forced = (
+        json.loads((work / name / "report.json").read_text())["kept"] for name in ("auto", "forced")
+    )
+    assert set(kept) == {"5.weight", "5.bias"}
+    assert forced == {}
+
+
+def test_apply_on_transformers_writes_a_folder_that_loads(work, capsys):
+    from transformers import AutoModel
+
+    sizes = [
+        "hidden_size=16",
+        "num_hidden_layers=1",
+        "num_attention_heads=2",
+        "intermediate_size=32",
+        "vocab_size=50",
+    ]
+    options = [word for size in sizes for word in ("--set", size)]
+    code, out, _ = run(capsys, "apply", "transformers:bert", *options, "--ghn", "ghn", "--out", "bert")
+    assert code == 0, out
+    model = AutoModel.from_pretrained(work / "bert", local_files_only=True)
+    assert model.config.hidden_size == 16
+    code, out, _ = run(capsys, "trace", "transformers:bert/config.json")
+    assert code == 0
+    assert "msa" in out
+
+
+def test_trace_prints_a_table_json_and_a_picture(work, capsys):
+    code, out, _ = run(capsys, "trace", *NET_MODEL, "--picture", "net.svg", "--out", "net.json")
+    assert code == 0
+    assert re.search(r"^  conv +2$", out, re.M)
+    assert (work / "net.svg").read_text().startswith("<?xml")
+    graph = ghn_init.ArchGraph.from_dict(json.loads((work / "net.json").read_text()))
+    code, out, _ = run(capsys, "trace", *NET_MODEL, "--format", "json")
+    assert ghn_init.ArchGraph.from_dict(json.loads(out)).to_dict() == graph.to_dict()
+    code, out, _ = run(capsys, "trace", *NET_MODEL, "--format", "table")
+    assert re.search(r"^2 +bn +8(x1x1x1)? +1 +1\.weight, 1\.bias$", out, re.M), out
+
+
+@pytest.mark.parametrize("spec", ["timm:test_vit", "test_vit", "torchvision:squeezenet1_1"])
+def test_trace_finds_models_by_name(work, capsys, spec):
+    code, out, err = run(capsys, "trace", spec)
+    assert code == 0, err
+    assert "conv" in out
+
+
+def test_show_reads_reports_and_graphs(work, capsys):
+    _, printed, _ = run(capsys, "apply", *NET_MODEL, "--ghn", "ghn", "--out", "out")
+    code, shown, _ = run(capsys, "show", "out")
+    assert code == 0
+    assert shown.strip() == printed.split("\n\nwritten:")[0].strip()
+    run(capsys, "trace", *NET_MODEL, "--out", "net.json")
+    code, shown, _ = run(capsys, "show", "net.json", "--nodes", "--picture", "net.png")
+    assert code == 0
+    assert "0.weight" in shown
+    assert (work / "net.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_convert_writes_a_safe_folder(work, capsys):
+    import parity
+
+    code, out, _ = run(capsys, "convert", parity.PARITY / "checkpoints" / "ghn3-tiny.joblib.pt", "safe")
+    assert code == 0
+    assert "graphormer" in out
+    assert {path.name for path in (work / "safe").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }
+    assert ghn_init.GHN.from_pretrained(work / "safe").config.graph_convention == "ghn3"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["trace", "resnet19"], "timm has no model 'resnet19'; did you mean"),
+        (["trace", "torchvision:resnet19"], "torchvision has no model 'resnet19'"),
+        (["trace", "transformers:bertt"], "transformers has no model type 'bertt'; did you mean"),
+        (["trace", "transformers:no/config.json"], "the configuration no/config.json does not exist"),
+        (["trace", "clinets:fails"], "cannot build clinets:fails: KeyError: 'width'"),
+        (["trace", "clinets:missing"], "cannot build clinets:missing: AttributeError"),
+        (["trace", "nosuchmodule:net"], "cannot build nosuchmodule:net: ModuleNotFoundError"),
+        (["trace", "clinets:number"], "clinets:number gave a int, not a torch.nn.Module"),
+        (["trace", "clinets:make", "--input", "3,x"], "--input 3,x: expected sizes"),
+        (["trace", "clinets:make", "--set", "width"], "--set width: expected NAME=VALUE"),
+        (["trace", "clinets:Broken", "--input", "1,4"], "Broken"),
+        (["apply", "clinets:make", "--revision", "main"], "--filename and --revision belong to a GHN"),
+        (["apply", *NET_MODEL, "--ghn", "./nowhere"], "./nowhere does not exist"),
+        (["convert", "./nowhere.pt", "out"], "./nowhere.pt does not exist"),
+        (["show", "nowhere.json"], "nowhere.json does not exist"),
+        (["show", "clinets.py"], "clinets.py is not a JSON file"),
+        (["show", "ghn/config.json"], "is neither a report nor a graph"),
+        (["trace", *NET_MODEL, "--picture", "net.nonsense"], "cannot write the picture"),
+    ],
+)
+def test_errors_are_one_line(work, capsys, command, message):
+    line = error_of(capsys, *command) if command[-1] != "net.nonsense" else run(capsys, *command)[2]
+    assert message in line
+
+
+def test_a_damaged_report_is_told(work, capsys):
+    run(capsys, "trace", *NET_MODEL, "--out", "net.json")
+    data = json.loads((work / "net.json").read_text())
+    del data["nodes"][1]["primitive"]
+    (work / "net.json").write_text(json.dumps(data))
+    assert "net.json is damaged: KeyError" in error_of(capsys, "show", "net.json")
+
+
+def test_twice_verbose_shows_the_traceback(work):
+    with pytest.raises(Exception, match="resnet19"):
+        main(["trace", "resnet19", "-vv"])
+
+
+@pytest.mark.parametrize("command", [[], ["apply"], ["trace"], ["show"], ["convert"], ["push"], ["demo"]])
+def test_help_and_wrong_usage(capsys, command):
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--help"])
+    assert left.value.code == 0
+    assert "usage: ghn-init" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--no-such-option"])
+    assert left.value.code == 2
+
+
+def test_as_a_module_in_a_process_of_its_own(work):
+    command = [sys.executable, "-m", "ghn_init"]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"ghn-init {ghn_init.__version__}"
+    done = subprocess.run(
+        [*command, "trace", "clinets:fails"], capture_output=True, text=True, check=False, cwd=work
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_options_are_literals_or_text():
+    from ghn_init.cli.models import build, parse_options
+
+    assert parse_options(["a=1", "b=0.5", "c=relu", "d=[1, 2]", "e=None", "f=x=y"]) == {
+        "a": 1,
+        "b": 0.5,
+        "c": "relu",
+        "d": [1, 2],
+        "e": None,
+        "f": "x=y",
+    }
+    model = build("torch.nn:Linear", {"in_features": 3, "out_features": 2})
+    assert isinstance(model, nn.Linear)

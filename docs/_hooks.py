@@ -1,4 +1,4 @@
-"""mkdocs hook: put the help of the command line where a page says ``<!-- help: COMMAND -->``."""
+"""mkdocs hooks: the help of the command line where a page says ``<!-- help: COMMAND -->``; roles in docstrings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import re
 from typing import Any
 
 MARK = re.compile(r"<!-- help: (?P<command>[\w-]+) -->")
+
+ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):<code>~?")
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Show Sphinx roles of docstrings (``:func:`name```) as plain code."""
+    return ROLE.sub("<code>", html)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

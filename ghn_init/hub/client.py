@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ghn_init.errors import HubError
+from ghn_init.errors import GHNInitError, HubError
 from ghn_init.hub.folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -156,10 +156,22 @@ def hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         ) from error
     except errors.HfHubHTTPError as error:
         raise HubError(_http_message(at, error)) from error
-    except HubError:
+    except GHNInitError:
         raise
-    except (OSError, ValueError) as error:
-        raise HubError(f"{at}: {type(error).__name__}: {error}") from error
+    except (_transport_error(), errors.EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
+        cause = error.__cause__ or error
+        raise HubError(
+            f"{at}: the exchange with the Hub failed ({type(cause).__name__}: {_first_line(cause)}). Check "
+            "the "
+            "connection and try again."
+        ) from error
+
+
+def _transport_error() -> type[BaseException]:
+    """Base of the HTTP library's own errors (httpx or requests, by the Hub client's version)."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__bases__[0]
 
 
 def _wanted(filename: str | None) -> list[str]:

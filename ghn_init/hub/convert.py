@@ -17,9 +17,13 @@ from torch import Tensor
 
 from ghn_init.errors import CheckpointError
 from ghn_init.graph.primitives import PRIMITIVES
+from ghn_init.hub.card import model_card
+from ghn_init.hub.folder import require_finite, write_folder
+from ghn_init.hub.legacy import read_legacy
 
 _READ_ELSEWHERE = ("debug_level", "pretrained", "is_ghn2", "hid", "layers", "heads")
 _REQUIRED_ARGUMENTS = ("max_shape", "num_classes")
+_TYPE_EMBEDDING = "embed.weight"
 _LISTED = 6
 
 
@@ -33,6 +37,11 @@ class _Rule(NamedTuple):
     name: str
     originals: tuple[str, ...]
     shape: tuple[int | None, ...]
+
+
+def is_original(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors have the original authors' names."""
+    return _TYPE_EMBEDDING in state_dict
 
 
 def convert(
@@ -103,10 +112,6 @@ def convert_checkpoint(
     Raises:
         CheckpointError: the file is damaged, unsafe, not finite or no GHN, or the folder cannot be written.
     """
-    from ghn_init.hub.card import model_card
-    from ghn_init.hub.folder import require_finite, write_folder
-    from ghn_init.hub.legacy import read_legacy
-
     checkpoint = read_legacy(Path(source))
     new_config, state = convert(checkpoint.state_dict, config or checkpoint.config, where=os.fspath(source))
     require_finite(state, source)
@@ -120,8 +125,8 @@ def _read_config(
     state: Mapping[str, Tensor], config: Mapping[str, Any] | None, graphormer: bool, where: str
 ) -> dict[str, Any]:
     """This library's configuration dictionary."""
-    hid = _size(state, "embed.weight", 1, where)
-    primitives = _size(state, "embed.weight", 0, where)
+    hid = _size(state, _TYPE_EMBEDDING, 1, where)
+    primitives = _size(state, _TYPE_EMBEDDING, 0, where)
     if primitives != len(PRIMITIVES):
         raise CheckpointError(
             f"{where} was trained on {primitives} primitive operations and this version knows "
@@ -207,7 +212,7 @@ def _rules(config: Mapping[str, Any]) -> Iterator[_Rule]:
     h, classes = config["hid"], config["num_classes"]
     out, into, kernel, _ = config["max_shape"]
     widest = max(out, into)
-    yield _Rule("embedding.primitive.weight", ("embed.weight",), (len(PRIMITIVES), h))
+    yield _Rule("embedding.primitive.weight", (_TYPE_EMBEDDING,), (len(PRIMITIVES), h))
     yield _Rule("embedding.channel.weight", ("shape_enc.embed_channel.weight",), (None, h // 4))
     yield _Rule("embedding.spatial.weight", ("shape_enc.embed_spatial.weight",), (None, h // 4))
     if config["layernorm"]:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.errors import CheckpointError, GHNInitError
+from ghn_init.hub.convert import convert, is_original
 from ghn_init.hub.folder import CONFIG_FILE, WEIGHTS_FILE, read_folder, read_weights_file, require_finite
+from ghn_init.hub.legacy import read_legacy
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -74,10 +76,9 @@ def read(files: PretrainedFiles) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config, state = read_folder(files.path)
     elif files.path.suffix == ".safetensors":
         config, state = read_weights_file(files.path, files.path.with_name(CONFIG_FILE))
+        if is_original(state):
+            config, state = convert(state, config, where=files.source)
     else:
-        from ghn_init.hub.convert import convert
-        from ghn_init.hub.legacy import read_legacy
-
         checkpoint = read_legacy(files.path)
         config, state = convert(checkpoint.state_dict, checkpoint.config, where=files.source)
     require_finite(state, files.source)

@@ -1,4 +1,4 @@
-"""mkdocs hooks: the help of the command line where a page says ``<!-- help: COMMAND -->``; roles in docstrings."""
+"""mkdocs hooks: command help where a page says ``<!-- help: COMMAND -->``; docstring roles as plain code."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def _bundled(split: Split) -> ImageData:
 
 
 def write_subset(path: str | os.PathLike[str], train: int = 4000, test: int = 1000, seed: int = 0) -> None:
-    """Writes the bundled subset: ``train`` and ``test`` images, equally many of each class, drawn by ``seed``.
+    """Writes the bundled subset: ``train`` and ``test`` images, equally many of each class.
 
     Raises:
         DataError: Only the subset itself is at hand, or a count is not a multiple of the number of classes.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 import torch
+from hub.loopback import LoopbackHub
 from safetensors.torch import load_model
 from torch import nn
 
@@ -174,6 +176,28 @@ def test_convert_writes_a_safe_folder(work, capsys):
         "README.md",
     }
     assert ghn_init.GHN.from_pretrained(work / "safe").config.graph_convention == "ghn3"
+
+
+def test_push_publishes_and_apply_reads_the_revision(work):
+    with LoopbackHub() as hub:
+        environment = {**os.environ, **hub.environment(work / "home")}
+
+        def command(*words):
+            return subprocess.run(
+                [sys.executable, "-m", "ghn_init", *words],
+                env=environment, capture_output=True, text=True, cwd=work, check=False,
+            )  # fmt: skip
+
+        pushed = command("push", "ghn", "me/my-ghn", "--private", "--message", "First GHN")
+        assert pushed.returncode == 0, pushed.stderr
+        commit = re.fullmatch(r"published: me/my-ghn at (\w{40})\n", pushed.stdout)[1]
+        assert hub.repos["me/my-ghn"].private
+        applied = command("apply", *NET_MODEL, "--ghn", "me/my-ghn", "--revision", commit, "--out", "out")
+        assert applied.returncode == 0, applied.stderr
+        assert json.loads((work / "out" / "report.json").read_text())["ghn"]["commit"] == commit
+        again = command("push", "ghn", "me/my-ghn")
+        assert again.returncode == 1
+        assert again.stderr.startswith("ghn-init: error: ")
 
 
 @pytest.mark.parametrize(

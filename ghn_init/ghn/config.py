@@ -1,7 +1,7 @@
 """Configuration of a GHN: what it was trained with, checked when it is made or read.
 
-Parameter names of :class:`ghn_init.ghn.model.GHN` (``h`` = hid, ``(O, I, S, S)`` = max_shape, ``K`` = num_classes,
-``V`` = max(O, I))::
+Parameter names of :class:`ghn_init.ghn.model.GHN` (``h`` = hid, ``(O, I, S, S)`` = max_shape,
+``K`` = num_classes, ``V`` = max(O, I))::
 
     embedding.primitive.weight              (15, h)
     embedding.channel.weight                (channels + 1, h/4)     last row: node without a shape
@@ -74,8 +74,8 @@ class GHNConfig:
         weight_norm: Whether predictions are scaled by fan-in (Knyazev et al., 2021, section 4.2).
         kernel_crop: Which part of the largest kernel a smaller one is: its ``centre`` (GHN-3) or its
             ``top_left`` corner (GHN-1, GHN-2).
-        class_layer: Which nodes the class layer's decoder serves: those that feed the model's
-            ``output``, or, as in the original code, the ``last_nodes`` (a weight second to last, a bias last).
+        class_layer: Which nodes the class layer's decoder serves: those that feed the model's ``output``,
+            or, as in the original code, the ``last_nodes`` (a weight second to last, a bias last).
         graph_convention: Edges that the GHN was trained on; how to trace for it.
         primitives: Operation types in the order of their embedding rows.
     """

@@ -1,0 +1,7 @@
+"""Encoders: node embeddings in, node embeddings that know the whole graph out."""
+
+from ghn_init.ghn.encoders.base import ENCODERS, Encoder, register_encoder
+from ghn_init.ghn.encoders.gated_gnn import GatedGNN
+from ghn_init.ghn.encoders.graphormer import Graphormer
+
+__all__ = ["ENCODERS", "Encoder", "GatedGNN", "Graphormer", "register_encoder"]

@@ -1,0 +1,116 @@
+"""Which targets share a decoder call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ghn_init.ghn.config import GHNConfig
+from ghn_init.ghn.plan import Target
+
+GroupKey = tuple[int, ...]
+
+_MOST_ELEMENTS = 1 << 26  # decoded or tiled at once, unless a single tensor is larger
+_CALL_FLOP = 1e8  # a further decoder call must save about this many operations
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Targets whose decoded shapes are about the same; all lists run in parallel.
+
+    Attributes:
+        key: ``(out, in, kh, kw)`` of convolutions, ``(out, in)`` of class weights, ``(size, 0)`` of vectors,
+            ``(size, -1)`` of class biases.
+        targets: What is decoded.
+        nodes: Number in the batch of the node of each target.
+        owners: Number in the batch of the graph of each target.
+    """
+
+    key: GroupKey
+    targets: list[Target] = field(default_factory=list)
+    nodes: list[int] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+
+    def part(self, indices: Iterable[int]) -> Group:
+        """The group of some of the targets."""
+        chosen = list(indices)
+        return Group(
+            self.key,
+            [self.targets[i] for i in chosen],
+            [self.nodes[i] for i in chosen],
+            [self.owners[i] for i in chosen],
+        )
+
+
+def rounded_width(size: int, largest: int) -> int:
+    """Channels that stand for ``size`` in a group's key, so that similar targets share a group."""
+    size = min(size, largest)
+    if size % 3 == 0:
+        size = size // 3 * 4
+    return largest if size >= largest / 2 else size
+
+
+def group_key(target: Target, max_shape: Sequence[int]) -> GroupKey:
+    """Key of the group that a target belongs to."""
+    out = rounded_width(target.view[0], max_shape[0])
+    if target.is_vector:
+        return (out, 0)
+    if target.kind == "class_bias":
+        return (out, -1)
+    if target.kind == "positions":
+        return target.view
+    into = rounded_width(target.view[1], max_shape[1])
+    return (out, into) if target.kind == "class_weight" else (out, into, *target.view[2:])
+
+
+def group_targets(targets: Iterable[tuple[Target, int, int]], max_shape: Sequence[int]) -> list[Group]:
+    """Groups in the order of their first target.
+
+    Args:
+        targets: Each with the numbers of its node and of its graph in the batch.
+        max_shape: Largest decoded weight.
+    """
+    groups: dict[GroupKey, Group] = {}
+    for target, node, owner in targets:
+        key = group_key(target, max_shape)
+        group = groups.setdefault(key, Group(key))
+        group.targets.append(target)
+        group.nodes.append(node)
+        group.owners.append(owner)
+    return list(groups.values())
+
+
+def decoded_widths(target: Target, config: GHNConfig) -> tuple[int, int]:
+    """``(out, in)`` channels that a weight needs of the decoder."""
+    return min(target.view[0], config.max_shape[0]), min(target.view[1], config.max_shape[1])
+
+
+def decoder_calls(group: Group, config: GHNConfig) -> Iterator[Group]:
+    """Cut a group into decoder calls: by exact widths where that saves work, and by memory."""
+    if len(group.key) < 4:
+        yield group
+        return
+    widths = [decoded_widths(target, config) for target in group.targets]
+    out, into = (max(sizes) for sizes in zip(*widths, strict=True))
+    kernel = group.key[2] * group.key[3]
+    wasted = sum(out * into - each[0] * each[1] for each in widths) * kernel * 16 * config.hid
+    distinct = sorted(set(widths))
+    if wasted < _CALL_FLOP * (len(distinct) - 1):
+        distinct, widths = [(out, into)], [(out, into)] * len(widths)
+    for each in distinct:
+        indices = [i for i, width in enumerate(widths) if width == each]
+        at_once = max(1, _MOST_ELEMENTS // (each[0] * each[1] * kernel))
+        for start in range(0, len(indices), at_once):
+            yield group.part(indices[start : start + at_once])
+
+
+def in_portions(targets: Sequence[Target]) -> Iterator[range]:
+    """Runs of targets that together have a bounded number of elements."""
+    start, total = 0, 0
+    for i, target in enumerate(targets):
+        if i > start and total + target.numel > _MOST_ELEMENTS:
+            yield range(start, i)
+            start, total = i, 0
+        total += target.numel
+    if targets:
+        yield range(start, len(targets))

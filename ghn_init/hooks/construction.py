@@ -150,7 +150,7 @@ class Construction:
         if not names:
             return
         parameters = dict(model.named_parameters(remove_duplicate=False))
-        if all(parameters[name].is_meta for name in names):
+        if all(parameters[name].is_meta for name in names) and not _is_offloaded(model):
             self.refuse(
                 f"the parameters of {type(model).__name__} are on the meta device and hold no values; build "
                 "the model without ghn_init, or give it storage afterwards and call ghn_init.apply(model)"
@@ -162,10 +162,8 @@ class Construction:
         self.report = apply(model, self.request.ghn, only=None if everything else names)
         self._covered.update((id(parameter), parameter) for parameter in parameters.values())
         if everything and not self.report.predicted:
-            reasons = {*self.report.kept.values(), *self.report.skipped.values()}
-            self.refuse(
-                f"no parameter of {type(model).__name__} was written: {'; '.join(sorted(reasons)[:3])}"
-            )
+            reasons = sorted({*self.report.kept.values(), *self.report.skipped.values()})
+            self.refuse(f"no parameter of {type(model).__name__} was written: {'; '.join(reasons[:3])}")
 
     def finish(self, model: nn.Module, only: Collection[str] | None = None) -> None:
         """End the construction: run the GHN where it has not been; an outer construction keeps the result.
@@ -200,6 +198,11 @@ class Construction:
             for name, parameter in model.named_parameters(remove_duplicate=False)
             if id(parameter) not in self._kept and (wanted is None or name in wanted)
         }
+
+
+def _is_offloaded(model: nn.Module) -> bool:
+    """Whether accelerate holds values of ``model`` outside of it, with meta tensors in their place."""
+    return any(hasattr(module, "_hf_hook") for module in model.modules())
 
 
 def _checked(ghn: Any) -> GHNSpec:

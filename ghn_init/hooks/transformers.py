@@ -29,6 +29,7 @@ LIBRARY = "transformers"
 _swaps = Swaps()
 _auto_swaps = Swaps()
 _hooked_inits: weakref.WeakSet[Callable[..., None]] = weakref.WeakSet()
+_added_inits: weakref.WeakSet[Callable[..., None]] = weakref.WeakSet()
 
 
 def _install_models(modeling_utils: ModuleType) -> bool:
@@ -49,7 +50,9 @@ def _remove_models() -> None:
     _swaps.undo()
     for cls in _family(sys.modules[MODEL_HOOK.module].PreTrainedModel):
         init = vars(cls).get("__init__")
-        if init in _hooked_inits:
+        if init in _added_inits:
+            del cls.__init__  # type: ignore[misc]
+        elif init in _hooked_inits:
             cls.__init__ = init.__wrapped__  # type: ignore[union-attr]
 
 
@@ -70,9 +73,9 @@ def _family(cls: type) -> Iterator[type]:
 
 
 def _hook_init(cls: type) -> None:
-    """Replace the ``__init__`` that ``cls`` itself defines."""
-    original: Any = vars(cls).get("__init__")
-    if original is None or original in _hooked_inits:
+    """Replace the ``__init__`` that ``cls`` defines, or takes from a mixin that is no `PreTrainedModel`."""
+    original: Any = cls.__init__
+    if original in _hooked_inits:
         return
 
     @functools.wraps(original)
@@ -86,6 +89,8 @@ def _hook_init(cls: type) -> None:
         return None
 
     _hooked_inits.add(init)
+    if "__init__" not in vars(cls):
+        _added_inits.add(init)
     cls.__init__ = init  # type: ignore[misc]
 
 

@@ -19,6 +19,7 @@ from ghn_init.hub.legacy import read_legacy
 M = TypeVar("M", bound=nn.Module)
 
 _LISTED = 6
+_ALIGNMENT = 64  # bytes; of torch's own CPU allocations
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def build(
     dtype: torch.dtype | None = None,
     device: torch.device | str | int | None = None,
 ) -> M:
-    """``cls(config)`` holding the tensors of ``state`` themselves; no random initial value is ever drawn.
+    """``cls(config)`` holding the tensors of ``state``; no random initial value is ever drawn.
 
     Raises:
         CheckpointError: names or shapes differ from what the configuration asks for.
@@ -171,9 +172,17 @@ def _looks_local(text: str, given: object) -> bool:
 
 
 def _place(tensor: Tensor, dtype: torch.dtype | None, device: Any) -> Tensor:
+    """``tensor`` in its type and place, at an aligned address.
+
+    CPU kernels choose their code path, and with it the last bit of a sum, by the alignment of their operands;
+    a memory-mapped file aligns to 8 bytes, so that the same GHN would predict other bits than one just
+    trained.
+    """
     if tensor.is_floating_point() and dtype is not None:
         tensor = tensor.to(dtype)
-    return tensor if device is None else tensor.to(device)
+    if device is not None:
+        tensor = tensor.to(device)
+    return tensor.clone() if tensor.data_ptr() % _ALIGNMENT else tensor
 
 
 def _require_real(module: nn.Module, where: str) -> None:

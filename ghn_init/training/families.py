@@ -6,6 +6,7 @@ makes the module. timm is imported on the first build only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -205,13 +206,18 @@ def _build_mobile(args: Arguments, num_classes: int, image_size: int) -> nn.Modu
 
 
 def _sample_regnet(rng: Random) -> dict[str, Any]:
-    group = rng.choice((8, 16))
+    while True:
+        depth, start = rng.randint(5, 14), rng.choice((16, 24, 32))
+        slope, ratio = rng.uniform(6.0, 36.0), rng.uniform(1.8, 2.8)
+        growth = [round(math.log1p(slope * block / start) / math.log(ratio)) for block in range(depth)]
+        if sorted(set(growth)) == [0, 1, 2, 3]:  # timm's RegNet has exactly four stages
+            break
     return {
-        "depth": rng.randint(4, 12),
-        "w0": rng.choice((16, 24, 32)),
-        "wa": rng.choice((8.0, 16.0, 24.0)),
-        "wm": rng.choice((2.0, 2.2, 2.5)),
-        "group_size": group,
+        "depth": depth,
+        "w0": start,
+        "wa": slope,
+        "wm": ratio,
+        "group_size": rng.choice((8, 16)),
         "se_ratio": rng.choice((0.0, 0.25)),
         "stem_width": rng.choice((16, 32)),
     }

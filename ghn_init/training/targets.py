@@ -1,0 +1,101 @@
+"""Target networks ready for training: a module without weights of its own, and its graph."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ghn_init.errors import GHNInitError
+from ghn_init.ghn import GHN
+from ghn_init.graph import ArchGraph
+from ghn_init.tracing import trace
+from ghn_init.training.spaces import Architecture, Space
+
+logger = logging.getLogger("ghn_init")
+
+
+@dataclass(frozen=True, eq=False)
+class TargetNet:
+    """A network whose predicted parameters are given at each call.
+
+    Attributes:
+        module: The network; its predicted parameters are on the meta device, all others hold values.
+        graph: Its graph.
+    """
+
+    module: nn.Module
+    graph: ArchGraph
+
+    def __call__(self, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Logits ``(B, K)`` of images ``(B, 3, S, S)`` under the given parameters."""
+        return functional_call(self.module, dict(tensors), (images,))
+
+
+def use_batch_statistics(module: nn.Module) -> None:
+    """Lets every batch norm normalise by its batch, in training and evaluation alike, and keep no statistics.
+
+    A GHN predicts no running statistics; they are counted afterwards (``calibrate_batchnorm``).
+    """
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._NormBase) and child.track_running_stats:
+            child.track_running_stats = False
+            child.running_mean = child.running_var = child.num_batches_tracked = None
+
+
+def prepare_target(architecture: Architecture, ghn: GHN, image_size: int = 32, seed: int = 0) -> TargetNet:
+    """Builds and traces one network for training ``ghn``.
+
+    Args:
+        architecture: What to build; it gets as many classes as the GHN predicts.
+        ghn: The GHN, for its number of classes and its graph convention.
+        image_size: Side of the images in pixels.
+        seed: Of the values that the GHN does not predict (layer scales, class tokens).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = architecture.build(ghn.config.num_classes, image_size).eval()
+    example = torch.zeros(2, 3, image_size, image_size)
+    graph = trace(module, example, convention=ghn.config.graph_convention)
+    predicted = ghn.plan(graph).predicted
+    use_batch_statistics(module)
+    for path, child in module.named_modules():
+        for name, parameter in list(child.named_parameters(recurse=False)):
+            if (f"{path}.{name}" if path else name) in predicted:
+                setattr(child, name, nn.Parameter(torch.empty_like(parameter, device="meta")))
+    return TargetNet(module, graph)
+
+
+class TargetPool:
+    """The first ``size`` architectures of a space, each prepared when it is first asked for.
+
+    Attributes:
+        failed: Index → why an architecture could not be built or traced; it is skipped.
+    """
+
+    def __init__(self, space: Space, ghn: GHN, size: int | None, image_size: int, seed: int = 0) -> None:
+        self._space, self._ghn, self._size = space, ghn, size
+        self._image_size, self._seed = image_size, seed
+        self._ready: dict[int, TargetNet] = {}
+        self.failed: dict[int, str] = {}
+
+    def get(self, index: int) -> TargetNet | None:
+        """The target of one index, or None if it cannot be built or traced (counted in ``failed``)."""
+        if index in self._ready:
+            return self._ready[index]
+        if index in self.failed:
+            return None
+        architecture = self._space[index]
+        try:
+            target = prepare_target(architecture, self._ghn, self._image_size, self._seed)
+        except (GHNInitError, RuntimeError, ValueError, AssertionError) as error:
+            self.failed[index] = f"{architecture.family}: {error}"
+            logger.warning("architecture %d (%s) is left out: %s", index, architecture.family, error)
+            return None
+        if self._size is not None:
+            self._ready[index] = target
+        return target

@@ -1,0 +1,242 @@
+"""The training loop: architectures in, a GHN that predicts their parameters out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ghn_init.ghn import GHN, GHNConfig
+from ghn_init.training.checkpoint import copy_state, load_checkpoint, save_checkpoint
+from ghn_init.training.config import TrainConfig
+from ghn_init.training.data import ImageData, fashion_mnist, prepare
+from ghn_init.training.inner import inner_gradients
+from ghn_init.training.order import Shuffled
+from ghn_init.training.spaces import Space
+from ghn_init.training.targets import TargetPool
+
+logger = logging.getLogger("ghn_init")
+
+LOG = "log.jsonl"
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """One update: means over its meta-batch.
+
+    Attributes:
+        step: Number of the update, from 1.
+        loss: Loss of the bare predictions; NaN if every architecture was skipped.
+        last_loss: Loss before the last inner step.
+        accuracy: Accuracy of the bare predictions on their first batch.
+        lr: Learning rate.
+        grad_norm: Norm of the GHN's gradient before clipping.
+        skipped: Architectures skipped so far (not finite, cannot be built, cannot be traced).
+    """
+
+    step: int
+    loss: float
+    last_loss: float
+    accuracy: float
+    lr: float
+    grad_norm: float
+    skipped: int
+
+
+class Trainer:
+    """A run that can be stopped at any update and continued bit-exactly on the CPU.
+
+    Args:
+        config: The run.
+        data: Training images; by default Fashion-MNIST as :func:`ghn_init.training.data.fashion_mnist`
+            finds it.
+        folder: Where checkpoint and log go; None keeps nothing.
+
+    Raises:
+        CheckpointError: The folder holds a damaged checkpoint, or one of another configuration.
+        DataError: No usable images.
+    """
+
+    def __init__(
+        self, config: TrainConfig, data: ImageData | None = None, folder: str | os.PathLike[str] | None = None
+    ) -> None:
+        self.config = config
+        self.data = data if data is not None else fashion_mnist("train")
+        self.folder = None if folder is None else Path(folder)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.ghn = GHN(GHNConfig(**{"num_classes": len(self.data.classes), **config.ghn}))
+        self.optimizer = torch.optim.Adam(self.ghn.parameters(), config.lr, weight_decay=config.weight_decay)
+        self.average = copy_state(self.ghn.state_dict())
+        space = Space(config.families, config.seed)
+        self.pool = TargetPool(space, self.ghn, config.pool, config.image_size, config.seed)
+        self._images = Shuffled(len(self.data), config.seed)
+        self._architectures = Shuffled(config.pool, config.seed + 1) if config.pool else None
+        self.step = 0
+        self.skipped = 0
+        self._resume()
+
+    # ------------------------------------------------------------ one update
+
+    def update(self) -> StepLog:
+        """One update of the GHN."""
+        config = self.config
+        lr = self._learning_rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        results = self._meta_batch()
+        norm = math.nan
+        if results:
+            norm = float(nn.utils.clip_grad_norm_(self.ghn.parameters(), config.clip))
+            if math.isfinite(norm):
+                self.optimizer.step()
+                self._update_average()
+            else:
+                self.skipped += len(results)
+                logger.warning("step %d: the GHN's gradient is not finite; update skipped", self.step)
+        self.step += 1
+        mean = [sum(values) / len(results) for values in zip(*results, strict=True)] or [math.nan] * 3
+        return StepLog(self.step, mean[0], mean[1], mean[2], lr, norm, self.skipped)
+
+    def _meta_batch(self) -> list[tuple[float, float, float]]:
+        """Accumulates the gradient; (first loss, last loss, accuracy) of each architecture that counts."""
+        config = self.config
+        start = self.step * config.meta_batch
+        order = self._architectures
+        chosen = order.take(start, config.meta_batch) if order else range(start, start + config.meta_batch)
+        ready = [self.pool.get(index) for index in chosen]
+        targets = [target for target in ready if target is not None]
+        self.skipped += len(ready) - len(targets)
+        if not targets:
+            return []
+        predictions = self.ghn([target.graph for target in targets])
+        results: list[tuple[float, float, float]] = []
+        tensors: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for place, (target, predicted) in enumerate(zip(targets, predictions, strict=True)):
+            result = inner_gradients(target, predicted, self._batches(start + place), config.inner_lr)
+            if result is None:
+                self.skipped += 1
+                logger.warning("step %d: %s is not finite; skipped", self.step, target.graph)
+                continue
+            results.append((result.losses[0], result.losses[-1], result.accuracy))
+            tensors += predicted.values()
+            gradients += [gradient / config.meta_batch for gradient in result.gradients.values()]
+        torch.autograd.backward(tensors, gradients)
+        return results
+
+    def _batches(self, position: int) -> list[tuple[Tensor, Tensor]]:
+        size, steps = self.config.batch_size, self.config.inner_steps
+        indices = torch.tensor(self._images.take(position * size * steps, size * steps))
+        return [
+            (prepare(self.data.images[part], self.config.image_size), self.data.labels[part])
+            for part in indices.split(size)
+        ]
+
+    def _learning_rate(self) -> float:
+        config = self.config
+        warm = min(1.0, (self.step + 1) / max(1, config.warmup))
+        share = min(1.0, self.step / config.steps)
+        cosine = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * share))
+        return config.lr * warm * cosine
+
+    def _update_average(self) -> None:
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.ghn.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+
+    # ------------------------------------------------------------ the run
+
+    def run(self, *, until: int | None = None, on_step: Callable[[StepLog], None] | None = None) -> GHN:
+        """Trains to the end, or to update ``until``, and returns the averaged GHN.
+
+        Args:
+            until: Last update of this call.
+            on_step: Called after each update.
+        """
+        last = self.config.steps if until is None else min(until, self.config.steps)
+        hide = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").lower() in ("1", "true", "yes", "on")
+        recent: deque[StepLog] = deque(maxlen=50)
+        began = time.process_time()
+        with tqdm(total=last, initial=self.step, desc="training the GHN", disable=hide) as bar:
+            while self.step < last:
+                entry = self.update()
+                recent.append(entry)
+                bar.update()
+                bar.set_postfix(loss=f"{entry.loss:.3f}", skipped=entry.skipped, refresh=False)
+                if self.step % LOG_EVERY == 0:
+                    self._log(recent, time.process_time() - began)
+                if on_step is not None:
+                    on_step(entry)
+                if self.step % self.config.checkpoint_every == 0 or self.step == last:
+                    self.save()
+        return self.averaged()
+
+    def averaged(self) -> GHN:
+        """A GHN with the moving average of the weights, in evaluation mode."""
+        ghn = GHN(self.ghn.config)
+        ghn.load_state_dict(self.average if self.config.ema else self.ghn.state_dict())
+        return ghn.eval()
+
+    def save(self) -> None:
+        """Writes the checkpoint; does nothing without a folder."""
+        if self.folder is None:
+            return
+        state = {
+            "config": json.dumps(self.config.to_dict()),
+            "step": self.step,
+            "skipped": self.skipped,
+            "ghn": self.ghn.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_checkpoint(self.folder, state)
+
+    def _resume(self) -> None:
+        state = None if self.folder is None else load_checkpoint(self.folder, self.config.to_dict())
+        if state is None:
+            return
+        self.ghn.load_state_dict(state["ghn"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.skipped = state["step"], state["skipped"]
+        logger.info("continuing at update %d of %d", self.step, self.config.steps)
+
+    def _log(self, recent: deque[StepLog], seconds: float) -> None:
+        if self.folder is None:
+            return
+        keys = ("loss", "last_loss", "accuracy", "grad_norm")
+        finite = [asdict(entry) for entry in recent if math.isfinite(entry.loss)]
+        row: dict[str, Any] = {"step": self.step, "cpu_seconds": round(seconds, 1), "lr": recent[-1].lr}
+        row |= {key: round(sum(entry[key] for entry in finite) / max(1, len(finite)), 4) for key in keys}
+        row["skipped"] = self.skipped
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOG).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def train(config: TrainConfig, folder: str | os.PathLike[str], data: ImageData | None = None) -> GHN:
+    """Trains a GHN, or continues the run in ``folder``, and returns it.
+
+    The folder gets ``checkpoint.pt`` and ``log.jsonl``; ``ghn.save_pretrained`` writes the result.
+
+    Args:
+        config: The run.
+        folder: Of the run.
+        data: Training images; by default Fashion-MNIST.
+    """
+    return Trainer(config, data, folder).run()

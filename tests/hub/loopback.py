@@ -226,7 +226,9 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.body)
         repo_id = f"{asked.get('organization') or 'me'}/{asked['name']}"
         if repo_id in self.hub.repos:
-            raise _Answer(409, {"error": "You already created this model repo"})
+            raise _Answer(
+                409, {"error": "You already created this model repo", "url": f"{self.hub.url}/{repo_id}"}
+            )
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
         self.hub.add(repo_id, {".gitattributes": b"*.safetensors filter=lfs\n"}, private=private)
         raise _Answer(200, {"url": f"{self.hub.url}/{repo_id}", "name": repo_id})

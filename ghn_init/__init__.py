@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ghn_init.hooks import patch
+
 from ghn_init.hooks import enabled, patch, unpatch
 
 if TYPE_CHECKING:
@@ -95,6 +97,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+patch()
 
 
 patch()

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ghn_init.assigning.binding import Binding, bind, unwrap
+from ghn_init.assigning.binding import Binding, bind, holders
 from ghn_init.assigning.journal import Journal
 from ghn_init.assigning.meta import materialise_rest
 from ghn_init.assigning.targets import RefusedError
 from ghn_init.errors import AssignError, GHNInitError, PredictionError
 
-__all__ = ["Binding", "Journal", "Outcome", "bind", "unwrap", "write"]
+__all__ = ["Binding", "Journal", "Outcome", "bind", "holders", "write"]
 
 
 @dataclass

@@ -68,14 +68,15 @@ class InitReport:
         return (
             f"{self.model or 'model'}: {len(self.predicted)} of {total} parameters "
             f"({_count(self._elements(self.predicted))} of {_count(self._elements(self.sizes))} values) "
-            f"predicted by {self.ghn}, {len(self.kept)} kept, {len(self.skipped)} skipped, {self.seconds:.2f} s"
+            f"predicted by {self.ghn}, {len(self.kept)} kept, {len(self.skipped)} skipped, "
+            f"{self.seconds:.2f} s"
         )
 
     def __str__(self) -> str:
         types = ", ".join(f"{name} {count}" for name, count in self.graph.type_counts.items())
         rows = [("graph", f"{len(self.graph)} nodes, {len(self.graph.edges)} edges: {types}")]
         for label, listed in (("kept", self.kept), ("skipped", self.skipped)):
-            rows += [(label, line) for line in _by_reason(listed)]
+            rows += [(label, line) for line in by_reason(listed)]
         rows += [("note", note) for note in self.notes]
         rows.append(("time", ", ".join(f"{stage} {time:.2f} s" for stage, time in self.timings.items())))
         return "\n".join([self.summary, *(f"  {label:<8} {text}" for label, text in rows)])
@@ -144,7 +145,8 @@ def report_of(model: nn.Module) -> InitReport | None:
     return _REPORTS.get(model)
 
 
-def _by_reason(listed: Mapping[str, str]) -> list[str]:
+def by_reason(listed: Mapping[str, str]) -> list[str]:
+    """One line for each reason, with the names that it holds for; at most a handful."""
     groups: dict[str, list[str]] = {}
     for name, reason in listed.items():
         groups.setdefault(reason, []).append(name)

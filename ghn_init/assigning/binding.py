@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ghn_init.assigning.meta import MetaTarget
@@ -14,6 +14,7 @@ from ghn_init.assigning.parametrized import ParametrizedTarget, hooked_target
 from ghn_init.assigning.storage import memory_key, overlapping, refuse_impossible, why_unwritable
 from ghn_init.assigning.targets import OffloadedTarget, PlainTarget, Target, locate, offloaded_memory
 from ghn_init.errors import AssignError
+from ghn_init.wrappers import unwrapped
 
 
 @dataclass(frozen=True)
@@ -38,28 +39,13 @@ class Binding:
     materialize: torch.device | None = None
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The module that holds the parameters under their plain names.
-
-    Takes off ``torch.compile`` and data-parallel wrappers. A prediction depends on the architecture
-    alone, so the ranks of a data-parallel group write the same bits without communication.
-    """
-    while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            model = model.module
-        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):
-            model = inner
-        else:
-            return model
-
-
 def bind(
     model: nn.Module, names: Iterable[str], *, materialize: torch.device | str | bool = False
 ) -> Binding:
     """Find and check the memory of every named tensor; nothing is written.
 
     Args:
-        model: The model; wrappers are taken off by :func:`unwrap`.
+        model: The model; wrappers are taken off by :func:`ghn_init.wrappers.unwrapped`.
         names: Names of predicted tensors, as the architecture graph gives them.
         materialize: Give memory to parameters on the meta device: on the CPU, or on this device.
 
@@ -67,7 +53,7 @@ def bind(
         AssignError: A name is not in the model; a parameter is lazy or expanded, or on the meta
             device without ``materialize``.
     """
-    model = unwrap(model)
+    model = unwrapped(model)
     device = _device(materialize)
     named = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in named.items():
@@ -80,7 +66,7 @@ def bind(
     owners: dict[tuple[object, ...], str] = {}
     for name in names:
         target = _target(model, name, device)
-        held_by = tuple(alias for t in target.parameters for alias in names_of.get(id(t), ()))
+        held_by = tuple(alias for t in target.parameters for alias in names_of[id(t)])
         reason = _why_skipped(target, held_by, clashes)
         owner = owners.setdefault(tuple(memory_key(t) for t in target.parameters), name)
         bound.held_by[name] = held_by
@@ -93,16 +79,30 @@ def bind(
     return bound
 
 
-def _target(model: nn.Module, name: str, device: torch.device | None) -> Target:
+def holders(model: nn.Module, name: str) -> tuple[Tensor, ...]:
+    """The parameters that hold a tensor of the graph: itself, or the parts of a parametrised one."""
     module, attribute = locate(model, name)
+    computed = _computed_target(name, module, attribute)
+    if computed is not None:
+        return computed.parameters
+    tensor = module._parameters.get(attribute)
+    return () if tensor is None else (tensor,)
+
+
+def _computed_target(name: str, module: nn.Module, attribute: str) -> Target | None:
     if parametrize.is_parametrized(module, attribute):
         return ParametrizedTarget(name, module, attribute)
+    return None if attribute in module._parameters else hooked_target(name, module, attribute)
+
+
+def _target(model: nn.Module, name: str, device: torch.device | None) -> Target:
+    module, attribute = locate(model, name)
+    computed = _computed_target(name, module, attribute)
+    if computed is not None:
+        return computed
     tensor = module._parameters.get(attribute)
     if tensor is None:
-        hooked = hooked_target(name, module, attribute)
-        if hooked is None:
-            raise AssignError(f"{name!r} is no parameter of the model, so nothing can be written into it")
-        return hooked
+        raise AssignError(f"{name!r} is no parameter of the model, so nothing can be written into it")
     if not tensor.is_meta:
         return PlainTarget(name, tensor)
     memory = offloaded_memory(module, attribute)

@@ -103,7 +103,7 @@ class Journal:
             self._file = tempfile.TemporaryFile(prefix="ghn_init-")  # noqa: SIM115 - closed by __exit__
         file, count = self._file, raw.numel()
         offset = file.seek(0, 2)
-        file.write(memoryview(raw.numpy()))
+        file.write(raw.numpy().data)
 
         def read() -> Tensor:
             file.seek(offset)

@@ -42,7 +42,8 @@ def adopt(model: nn.Module, old: Tensor, memory: Tensor, journal: Journal) -> No
         if type(old) is not nn.Parameter:
             raise AssignError(f"cannot give memory to a {type(old).__name__} on the meta device")
         new = nn.Parameter(memory, requires_grad=old.requires_grad)
-        new.__dict__.update(old.__dict__)
+        for key, value in vars(old).items():
+            setattr(new, key, value)
     for module, key in list(_holders(model, old)):
         journal.save_attribute(module, key)
         setattr(module, key, new)

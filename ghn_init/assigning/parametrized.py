@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ghn_init.assigning.journal import Journal
-from ghn_init.assigning.targets import RefusedError, finite, fit
+from ghn_init.assigning.targets import RefusedError, Target, finite, fit
 
 POWER_ITERATIONS = 100
 """Upper limit of power iterations after a write under spectral norm."""
@@ -116,15 +117,38 @@ class SpectralNormTarget:
         return difference(weight, value, "spectral_norm")
 
 
-def hooked_target(
-    name: str, module: nn.Module, attribute: str
-) -> WeightNormTarget | SpectralNormTarget | None:
+class PrunedTarget:
+    """A tensor under a mask of :mod:`torch.nn.utils.prune`."""
+
+    def __init__(self, name: str, module: nn.Module, hook: BasePruningMethod) -> None:
+        self.name, self.module, self.hook = name, module, hook
+        self.attribute: str = hook._tensor_name
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The tensor before it is masked."""
+        return (getattr(self.module, f"{self.attribute}_orig"),)
+
+    def write(self, value: Tensor, journal: Journal) -> str | None:
+        """Write ``value`` before the mask."""
+        original = self.parameters[0]
+        fitting = fit(self.name, value, original)
+        journal.save(original)
+        original.detach().copy_(fitting)
+        journal.save_attribute(self.module, self.attribute)
+        setattr(self.module, self.attribute, self.hook.apply_mask(self.module))
+        return difference(getattr(self.module, self.attribute), value, "the pruning mask")
+
+
+def hooked_target(name: str, module: nn.Module, attribute: str) -> Target | None:
     """The target of a tensor that a forward pre-hook of torch computes, if there is one."""
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm) and hook.name == attribute:
             return WeightNormTarget(name, module, hook)
         if isinstance(hook, SpectralNorm) and hook.name == attribute:
             return SpectralNormTarget(name, module, hook)
+        if isinstance(hook, BasePruningMethod) and hook._tensor_name == attribute:
+            return PrunedTarget(name, module, hook)
     return None
 
 

@@ -90,7 +90,7 @@ def overlapping(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 def _byte_range(tensor: Tensor) -> tuple[int, int]:
     reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    start = tensor.storage_offset() * tensor.element_size()
+    start = int(tensor.storage_offset()) * tensor.element_size()
     return start, start + (reach + 1) * tensor.element_size()
 
 

@@ -1,0 +1,87 @@
+"""Account for every parameter of a model: predicted, kept, or skipped, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ghn_init.assign import Binding, Outcome, holders
+from ghn_init.ghn.plan import Plan
+from ghn_init.graph import ArchGraph
+
+UNUSED = "no operation of the traced forward uses it"
+
+
+def names_left_out(
+    model: nn.Module | None, graph: ArchGraph, only: Collection[str] | Callable[[str], bool] | None
+) -> frozenset[str]:
+    """Tensors of the graph that ``only`` does not allow to change.
+
+    A tensor is allowed if its own name is, or that of a parameter that holds it.
+    """
+    if only is None:
+        return frozenset()
+    allowed = only if callable(only) else frozenset(only).__contains__
+    names_of: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False) if model is not None else ():
+        names_of.setdefault(id(parameter), []).append(name)
+    left_out = set()
+    for name in graph.slots:
+        held_by = holders(model, name) if model is not None else ()
+        if not any(allowed(each) for each in (name, *(n for t in held_by for n in names_of[id(t)]))):
+            left_out.add(name)
+    return frozenset(left_out)
+
+
+def account(binding: Binding, outcome: Outcome, plan: Plan, graph: ArchGraph) -> dict[str, Any]:
+    """``predicted``, ``kept``, ``skipped``, ``sizes`` and ``tied`` of an :class:`ghn_init.InitReport`."""
+    model = binding.model
+    named = dict(model.named_parameters(remove_duplicate=False))
+    why_skipped = {**binding.skipped, **outcome.skipped}
+    why_kept: dict[int, str] = {}
+    for name, reason in {**graph.unreached, **plan.kept}.items():
+        why_kept.update((id(tensor), reason) for tensor in holders(model, name))
+    predicted: dict[str, int] = {}
+    skipped: dict[str, str] = {}
+    for tensor, node in plan.predicted.items():
+        reason = why_skipped.get(binding.shares.get(tensor, tensor))
+        for name in binding.held_by[tensor]:
+            if reason is None:
+                predicted[name] = node
+            else:
+                skipped.setdefault(name, reason)
+    skipped = {name: reason for name, reason in skipped.items() if name not in predicted}
+    kept = {
+        name: why_kept.get(id(parameter), UNUSED)
+        for name, parameter in named.items()
+        if name not in predicted and name not in skipped
+    }
+    first: dict[int, str] = {}
+    tied = {name: first[id(p)] for name, p in named.items() if first.setdefault(id(p), name) != name}
+    return {
+        "predicted": {name: predicted[name] for name in named if name in predicted},
+        "kept": kept,
+        "skipped": {name: skipped[name] for name in named if name in skipped},
+        "sizes": {name: parameter.numel() for name, parameter in named.items()},
+        "tied": tied,
+    }
+
+
+def notes(model: nn.Module, outcome: Outcome) -> tuple[str, ...]:
+    """Remarks for people: what the user should know or do next."""
+    found = [f"{name}: {remark}" for name, remark in outcome.remarks.items()]
+    if outcome.left_on_meta:
+        found.append(
+            f"left on the meta device, for no reset of their module gives them a value: "
+            f"{', '.join(outcome.left_on_meta)}"
+        )
+    running = sum(isinstance(m, _NormBase) and m.running_mean is not None for m in model.modules())
+    if running:
+        found.append(
+            f"running statistics of {running} normalisation layers are not predicted: call "
+            "ghn_init.calibrate_batchnorm(model, loader) before evaluating, or train first"
+        )
+    return tuple(found)

@@ -1,0 +1,172 @@
+"""The whole pipeline: which GHN, the model's graph, its prediction, the write, the report."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.accounting import account, names_left_out, notes
+from ghn_init.assign import bind, write
+from ghn_init.default import resolve_ghn
+from ghn_init.ghn import GHN
+from ghn_init.ghn.plan import Head
+from ghn_init.graph import ArchGraph
+from ghn_init.isolation import isolated
+from ghn_init.report import GHNSource, InitReport, by_reason, remember
+from ghn_init.tracing.trace import Method, trace
+from ghn_init.wrappers import unwrapped
+
+logger = logging.getLogger("ghn_init")
+
+GHNLike: TypeAlias = "bool | str | os.PathLike[str] | GHN"
+Only: TypeAlias = "Collection[str] | Callable[[str], bool] | None"
+
+
+def apply(
+    model: nn.Module,
+    ghn: GHNLike = True,
+    *,
+    example_inputs: Any = None,
+    head: Head = "auto",
+    seed: int = 0,
+    only: Only = None,
+    materialize: bool | str | torch.device = False,
+    method: Method = "auto",
+    device: torch.device | str | int | None = None,
+    **hub: Any,
+) -> InitReport:
+    """Initialise a model in place with weights that a GHN predicts.
+
+    All or nothing: on any error, an interrupt included, the model is bit-equal to what it was. The
+    same GHN and model give the same bits, on any number of threads, processes and ranks. The model is
+    never run; random generators and torch settings are as before. Parameters keep their identity,
+    device, dtype, ``requires_grad`` and optimiser state.
+
+    Args:
+        model: Any module; ``torch.compile`` and data-parallel wrappers are seen through.
+        ghn: ``True`` for the default GHN, a Hub id, a path, ``"bundled"``, or a :class:`ghn_init.GHN`; see
+            :func:`ghn_init.default.resolve_ghn`.
+        example_inputs: What the model's forward takes, as for :func:`ghn_init.trace`; found for most
+            models.
+        head: ``auto`` predicts a classifier only if its class count is the GHN's; ``predict`` always;
+            ``keep`` never.
+        seed: Of what is drawn rather than predicted (rows for class tokens).
+        only: Names of the parameters that may change, or a function that tells them; default all.
+        materialize: Give memory to a model on the meta device: on the CPU, or on this device.
+        method: How to trace; see :func:`ghn_init.trace`.
+        device: Where a GHN that is loaded here runs; a GHN passed as an object stays where it is.
+        **hub: ``filename, revision, token, cache_dir, local_files_only, force_download, subfolder`` for a GHN
+            on the Hub.
+
+    Returns:
+        What was done to every parameter.
+
+    Raises:
+        GHNInitError: One of its children says what failed, where, and what to do.
+    """
+    clock = Clock()
+    inner = unwrapped(model)
+    with isolated(seed):
+        with clock("load"):
+            loaded = resolve_ghn(ghn, device=device, **hub)
+        with clock("trace"):
+            graph = _graph_of(inner, loaded, example_inputs, method)
+        with clock("plan"):
+            left_out = names_left_out(inner, graph, only)
+            plan = loaded.plan(graph, head=head, skip=left_out)
+            binding = bind(inner, plan.predicted, materialize=materialize)
+        with clock("predict and write"), _evaluating(loaded):
+            skip = {*left_out, *binding.skipped, *binding.shares}
+            outcome = write(binding, loaded.iter_groups(graph, head=head, seed=seed, skip=skip))
+    accounts = account(binding, outcome, plan, graph)
+    report = InitReport(
+        **accounts,
+        ghn=GHNSource(loaded.source, loaded.commit),
+        graph=graph,
+        timings=clock.seconds,
+        notes=notes(inner, outcome),
+        model=type(inner).__name__,
+    )
+    remember(inner, report)
+    _log(report, asked=left_out)
+    return report
+
+
+def predict(
+    model: nn.Module | ArchGraph,
+    ghn: GHNLike = True,
+    *,
+    example_inputs: Any = None,
+    head: Head = "auto",
+    seed: int = 0,
+    only: Only = None,
+    method: Method = "auto",
+    device: torch.device | str | int | None = None,
+    **hub: Any,
+) -> dict[str, Tensor]:
+    """Predict a model's weights without touching the model, which may be on the meta device.
+
+    Args:
+        model: A module, or its graph from :func:`ghn_init.trace` (traced with the GHN's own
+            ``config.graph_convention``).
+        ghn: As for :func:`apply`, like all other arguments.
+
+    Returns:
+        Name → tensor of the parameter's shape, on the GHN's device and in its dtype. Names are those of the
+        graph: a tied parameter is listed once, a parametrised one by the name of its attribute.
+
+    Raises:
+        GHNInitError: One of its children says what failed, where, and what to do.
+    """
+    with isolated(seed):
+        loaded = resolve_ghn(ghn, device=device, **hub)
+        graph = model if isinstance(model, ArchGraph) else _graph_of(model, loaded, example_inputs, method)
+        inner = None if isinstance(model, ArchGraph) else unwrapped(model)
+        left_out = names_left_out(inner, graph, only)
+        with _evaluating(loaded):
+            return loaded.predict(graph, head=head, seed=seed, skip=left_out)
+
+
+class Clock:
+    """Wall-clock seconds of named stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time a block as ``stage``."""
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+
+def _graph_of(model: nn.Module, ghn: GHN, example_inputs: Any, method: Method) -> ArchGraph:
+    return trace(model, example_inputs, method=method, convention=ghn.config.graph_convention)
+
+
+@contextmanager
+def _evaluating(ghn: GHN) -> Iterator[None]:
+    training = ghn.training
+    if training:
+        ghn.eval()
+    try:
+        yield
+    finally:
+        if training:
+            ghn.train()
+
+
+def _log(report: InitReport, asked: Collection[str]) -> None:
+    logger.info(report.summary)
+    unasked = {name: why for name, why in report.kept.items() if name not in asked}
+    lines = by_reason({**unasked, **report.skipped})
+    if lines:
+        logger.warning("%s: these parameters keep the model's own values: %s", report.model, "; ".join(lines))

@@ -40,9 +40,17 @@ _request: ContextVar[Request | None] = ContextVar("ghn_init_request", default=No
 _construction: ContextVar[Construction | None] = ContextVar("ghn_init_construction", default=None)
 
 
-def active() -> bool:
-    """Whether any constructor called now has something to do for ghn_init."""
-    return _request.get() is not None
+def idle(live: bool, keywords: Collection[str]) -> bool:
+    """Whether a hooked constructor should call the original one and do nothing else.
+
+    Args:
+        live: Whether its hook is in place. What has begun with the hook is ended with it in any case.
+        keywords: Keywords that the constructor was called with.
+    """
+    request = _request.get()
+    if _construction.get() is not None or (request is not None and request.explicit):
+        return False
+    return not live or (request is None and "ghn_init" not in keywords)
 
 
 def current() -> Construction | None:
@@ -159,11 +167,12 @@ class Construction:
         from ghn_init.api import apply
 
         everything = len(names) == len(parameters)
-        self.report = apply(model, self.request.ghn, only=None if everything else names)
+        report = apply(model, self.request.ghn, only=None if everything else names)
+        self.report = report
         self._covered.update((id(parameter), parameter) for parameter in parameters.values())
-        if everything and not self.report.predicted:
-            reasons = sorted({*self.report.kept.values(), *self.report.skipped.values()})
-            self.refuse(f"no parameter of {type(model).__name__} was written: {'; '.join(reasons[:3])}")
+        if everything and not report.predicted:
+            reasons = "; ".join(sorted({*report.kept.values(), *report.skipped.values()})[:3])
+            self.refuse(f"no parameter of {type(model).__name__} was written: {reasons}")
 
     def finish(self, model: nn.Module, only: Collection[str] | None = None) -> None:
         """End the construction: run the GHN where it has not been; an outer construction keeps the result.

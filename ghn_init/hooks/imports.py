@@ -54,14 +54,17 @@ class PostImportFinder(MetaPathFinder):
                 self.install(importlib.import_module(name))
 
     def stop(self) -> None:
-        """Remove every hook, and stop waiting for imports."""
+        """Remove every hook, and stop waiting for imports. Not to run in two threads at once."""
         with self._lock:
             self._started = False
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
-            for name in sorted(self._installed):
-                self._hooks[name].remove()
-            self._installed.clear()
+            installed = sorted(self._installed)
+        # Without the lock: a removal waits for models under construction, and these may import a module.
+        for name in installed:
+            self._hooks[name].remove()
+        with self._lock:
+            self._installed.difference_update(installed)
 
     def install(self, module: ModuleType) -> None:
         """Install the hook of ``module``, once."""

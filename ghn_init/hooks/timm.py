@@ -15,22 +15,23 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ghn_init.hooks.construction import Construction, active, construction, current
+from ghn_init.hooks.construction import Construction, construction, current
 from ghn_init.hooks.imports import Hook
 from ghn_init.hooks.swaps import Swaps
 
 if TYPE_CHECKING:
     from torch import nn
 
+LIBRARY = "timm"
+
 _swaps = Swaps()
 
 
 def _install(timm: ModuleType) -> bool:
-    models = sys.modules.get("timm.models")
     factory = sys.modules.get("timm.models._factory")
     builder = sys.modules.get("timm.models._builder")
     create_model = getattr(timm, "create_model", None)
-    if models is None or factory is None or builder is None or create_model is None:
+    if factory is None or builder is None or create_model is None:
         return False
     _swaps.everywhere(create_model, _hooked_create_model(create_model))
     for module, name, hooked in (
@@ -44,16 +45,12 @@ def _install(timm: ModuleType) -> bool:
 
 
 def _hooked_create_model(original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    parameters = inspect.signature(original)
+    signature = inspect.signature(original)
 
-    @functools.wraps(original)
-    def create_model(*args: Any, **kwargs: Any) -> nn.Module:
-        if not _swaps.live or ("ghn_init" not in kwargs and not active()):
-            return original(*args, **kwargs)
-        argument = kwargs.pop("ghn_init", None)
-        given = parameters.bind(*args, **kwargs).arguments
+    def create_model(*args: Any, ghn_init: Any = None, **kwargs: Any) -> nn.Module:
+        given = signature.bind(*args, **kwargs).arguments
         pretrained = bool(given.get("pretrained", False))
-        with construction(argument, library="timm") as opened:
+        with construction(ghn_init, library=LIBRARY) as opened:
             model = original(*args, **kwargs)
             if opened is not None:
                 _finish(opened, model, pretrained)
@@ -61,7 +58,7 @@ def _hooked_create_model(original: Callable[..., nn.Module]) -> Callable[..., nn
                 outer.keep(list(model.parameters()))
         return model
 
-    return create_model
+    return _swaps.guarded(original, create_model)
 
 
 def _finish(opened: Construction, model: nn.Module, pretrained: bool) -> None:
@@ -75,27 +72,23 @@ def _finish(opened: Construction, model: nn.Module, pretrained: bool) -> None:
 
 
 def _hooked_model_traits(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
     def init_model_traits(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         result = original(model, *args, **kwargs)
-        if active() and _swaps.live:
-            opened = current()
-            if opened is None:  # an entry point such as timm.models.resnet18, called without create_model
-                with construction(library="timm") as direct:
-                    if direct is not None:
-                        direct.initialise(model)
-            elif opened.library == "timm":
+        # Opened here for an entry point such as timm.models.resnet18, which does without create_model.
+        with construction(library=LIBRARY) as opened:
+            opened = opened or current()
+            if opened is not None and opened.library == LIBRARY:
                 opened.initialise(model)
         return result
 
-    return init_model_traits
+    return _swaps.guarded(original, init_model_traits)
 
 
 def _hooked_load(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def load(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        opened = current() if _swaps.live else None
-        if opened is None or opened.library != "timm":
+        opened = current()
+        if opened is None or opened.library != LIBRARY:
             return original(model, *args, **kwargs)
         if not opened.covers(model):
             opened.initialise(model)

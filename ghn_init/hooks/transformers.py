@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ghn_init.hooks.construction import active, construction, current, requested
+from ghn_init.hooks.construction import construction, current, requested
 from ghn_init.hooks.imports import Hook
 from ghn_init.hooks.swaps import Swaps
 
@@ -78,16 +78,13 @@ def _hook_init(cls: type) -> None:
     if original in _hooked_inits:
         return
 
-    @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        if not _swaps.live or ("ghn_init" not in kwargs and not active()):
-            return original(self, *args, **kwargs)
-        with construction(kwargs.pop("ghn_init", None), library=LIBRARY) as opened:
+    def construct(self: Any, *args: Any, ghn_init: Any = None, **kwargs: Any) -> None:
+        with construction(ghn_init, library=LIBRARY) as opened:
             original(self, *args, **kwargs)
             if opened is not None:
                 opened.finish(self)
-        return None
 
+    init = _swaps.guarded(original, construct)
     _hooked_inits.add(init)
     if "__init__" not in vars(cls):
         _added_inits.add(init)
@@ -110,34 +107,30 @@ def _hooked_init_subclass(base: Any) -> classmethod:
     )
 
 
-def _hooked_from_config(original: Any) -> classmethod:
-    @functools.wraps(original.__func__)
-    def from_config(cls: type, *args: Any, **kwargs: Any) -> nn.Module:
-        build = original.__get__(None, cls)
-        if not _swaps.live or ("ghn_init" not in kwargs and not active()):
-            return build(*args, **kwargs)
-        with construction(kwargs.pop("ghn_init", None), library=LIBRARY) as opened:
-            model = build(*args, **kwargs)
+def _hooked_from_config(original: classmethod) -> classmethod:
+    build = original.__func__
+
+    def from_config(cls: type, *args: Any, ghn_init: Any = None, **kwargs: Any) -> nn.Module:
+        with construction(ghn_init, library=LIBRARY) as opened:
+            model = build(cls, *args, **kwargs)
             if opened is not None:
                 opened.finish(model)
         return model
 
-    return classmethod(from_config)
+    return classmethod(_swaps.guarded(build, from_config))
 
 
-def _hooked_from_pretrained(original: Any) -> classmethod:
-    @functools.wraps(original.__func__)
-    def from_pretrained(cls: type, *args: Any, **kwargs: Any) -> Any:
-        load = original.__get__(None, cls)
-        if not _swaps.live or ("ghn_init" not in kwargs and not active()):
-            return load(*args, **kwargs)
-        with construction(kwargs.pop("ghn_init", None), library=LIBRARY) as opened:
+def _hooked_from_pretrained(original: classmethod) -> classmethod:
+    load = original.__func__
+
+    def from_pretrained(cls: type, *args: Any, ghn_init: Any = None, **kwargs: Any) -> Any:
+        with construction(ghn_init, library=LIBRARY) as opened:
             if opened is not None and not opened.wanted:
-                result = load(*args, **kwargs)
+                result = load(cls, *args, **kwargs)
                 opened.finish(result[0] if isinstance(result, tuple) else result)
                 return result
             wants_info = kwargs.pop("output_loading_info", False)
-            model, info = load(*args, output_loading_info=True, **kwargs)
+            model, info = load(cls, *args, output_loading_info=True, **kwargs)
             missing = _missing(model, info)
             if opened is not None:
                 if not missing:
@@ -148,7 +141,7 @@ def _hooked_from_pretrained(original: Any) -> classmethod:
                 outer.keep([parameter for name, parameter in named if name not in missing])
         return (model, info) if wants_info else model
 
-    return classmethod(from_pretrained)
+    return classmethod(_swaps.guarded(load, from_pretrained))
 
 
 def _missing(model: nn.Module, info: dict[str, Any]) -> set[str]:
@@ -160,16 +153,15 @@ def _missing(model: nn.Module, info: dict[str, Any]) -> set[str]:
 
 
 def _hooked_auto(original: classmethod) -> classmethod:
-    @functools.wraps(original.__func__)
-    def from_pretrained(cls: type, *args: Any, **kwargs: Any) -> Any:
-        load = original.__get__(None, cls)
-        argument = kwargs.pop("ghn_init", None) if _auto_swaps.live else None
-        if argument is None:
-            return load(*args, **kwargs)
-        with requested(argument, explicit=True):
-            return load(*args, **kwargs)
+    load = original.__func__
 
-    return classmethod(from_pretrained)
+    def from_pretrained(cls: type, *args: Any, ghn_init: Any = None, **kwargs: Any) -> Any:
+        if ghn_init is None:
+            return load(cls, *args, **kwargs)
+        with requested(ghn_init, explicit=True):
+            return load(cls, *args, **kwargs)
+
+    return classmethod(_auto_swaps.guarded(load, from_pretrained))
 
 
 MODEL_HOOK = Hook(

@@ -50,8 +50,9 @@ def test_timm_imported_before_and_names_bound_before():
         other = types.ModuleType("other")
         other.build = create_model
         sys.modules["other"] = other
-        places = [(timm, "create_model"), (timm.models, "create_model"), (timm.models._factory, "create_model"),
-                  (timm.task.distillation, "create_model"), (other, "build"),
+        places = [(timm, "create_model"), (timm.models, "create_model"),
+                  (timm.models._factory, "create_model"), (timm.task.distillation, "create_model"),
+                  (other, "build"),
                   (sys.modules["__main__"], "create_model"), (sys.modules["__main__"], "renamed")]
         private = [(timm.models._builder, "_init_model_traits"), (timm.models._builder, "load_pretrained"),
                    (timm.models._factory, "load_checkpoint")]
@@ -81,7 +82,7 @@ def test_timm_imported_after():
         import timm, timm.task.distillation, importlib.util
         assert timm.create_model is create_model is timm.models._factory.create_model
         assert timm.task.distillation.create_model is create_model
-        assert type(timm.__loader__).__name__ == "SourceFileLoader" is not None
+        assert type(timm.__loader__).__name__ == "SourceFileLoader"
         assert timm.__spec__.loader is timm.__loader__
         try:
             create_model("test_resnet", ghn_init=3)
@@ -127,18 +128,19 @@ def test_transformers_attributes_come_back(first):
             return [cls, *(deeper for child in cls.__subclasses__() for deeper in family(child))]
         def attributes():
             classes = family(PreTrainedModel) + family(modeling_auto._BaseAutoModelClass)
-            return {{(cls, name): value for cls in classes for name, value in vars(cls).items()
-                    if name in ("__init__", "__init_subclass__", "_from_config", "from_config", "from_pretrained")}}
+            names = ("__init__", "__init_subclass__", "_from_config", "from_config", "from_pretrained")
+            return {{(cls, name): vars(cls)[name] for cls in classes for name in names if name in vars(cls)}}
         def is_hook(value):
             return getattr(value, "__module__", "").startswith("ghn_init") or "ghn_init" in getattr(
                 getattr(value, "__func__", value), "__code__").co_filename
         before = attributes()
-        assert (BertModel, "__init__") in before and (LlamaForSequenceClassification, "__init__") not in before
+        own, inherited = (BertModel, "__init__"), (LlamaForSequenceClassification, "__init__")
+        assert own in before and inherited not in before
         assert not [key for key, value in before.items() if is_hook(value)]
         ghn_init.patch()
         ghn_init.patch()
         during = attributes()
-        assert is_hook(during[BertModel, "__init__"]) and is_hook(during[LlamaForSequenceClassification, "__init__"])
+        assert is_hook(during[own]) and is_hook(during[inherited])
         assert is_hook(during[AutoModel, "from_pretrained"])
         ghn_init.unpatch()
         after = attributes()

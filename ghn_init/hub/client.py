@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def push(
     state: Mapping[str, Tensor],
     *,
     card: str | None,
-    default_card: str,
+    default_card: Callable[[str], str],
     private: bool | None,
     token: str | bool | None,
     revision: str | None,
@@ -95,7 +95,7 @@ def push(
     require_finite(state, "this GHN")
     api = HfApi(token=token, library_name="ghn_init")
     with hub_errors(repo_id, revision), tempfile.TemporaryDirectory(prefix="ghn_init-") as scratch:
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id  # now with its owner
         if revision is not None and not create_pr:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         info = api.model_info(repo_id, revision=revision)
@@ -112,7 +112,7 @@ def push(
         write_weights_file(weights, config, state)
         contents: dict[str, bytes | Path] = {CONFIG_FILE: config_json(config).encode(), WEIGHTS_FILE: weights}
         if card is not None or CARD_FILE not in present:
-            contents[CARD_FILE] = (card or default_card).encode()
+            contents[CARD_FILE] = (card or default_card(repo_id)).encode()
         done = api.create_commit(
             repo_id,
             [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in contents.items()],
@@ -160,10 +160,11 @@ def hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         raise
     except (_transport_error(), errors.EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         cause = error.__cause__ or error
+        if hasattr(cause, "response"):
+            raise HubError(_http_message(at, cause)) from error
         raise HubError(
-            f"{at}: the exchange with the Hub failed ({type(cause).__name__}: {_first_line(cause)}). Check "
-            "the "
-            "connection and try again."
+            f"{at}: the exchange with the Hub failed ({type(cause).__name__}: {_first_line(cause)}). "
+            "Check the connection and try again."
         ) from error
 
 
@@ -212,6 +213,8 @@ def _weight_files(repo_id: str, commit: str, token: str | bool | None) -> list[s
 
 def _unreachable_message(at: str, error: BaseException) -> str:
     cause: BaseException = error.__cause__ or error
+    if hasattr(cause, "response"):
+        return f"{_http_message(at, cause)} It is not in the local cache."
     return (
         f"{at} is not in the local cache and the Hub could not be reached or use of the network is off "
         f"({type(cause).__name__}: {_first_line(cause)}). Connect, unset HF_HUB_OFFLINE, drop "
@@ -221,7 +224,7 @@ def _unreachable_message(at: str, error: BaseException) -> str:
 
 
 def _http_message(at: str, error: Any) -> str:
-    status = int(error.response.status_code) if error.response is not None else 0
+    status = 0 if error.response is None else int(error.response.status_code)
     advice = {
         401: "The token is missing or invalid: log in (`hf auth login`) or pass token=.",
         403: "The token may not do this: use one with write access to this repository.",
@@ -230,9 +233,7 @@ def _http_message(at: str, error: Any) -> str:
         429: "The Hub asks to slow down: wait a few minutes and try again.",
     }.get(status, "")
     if status >= 500:
-        advice = (
-            "The Hub itself is failing: try again later, or use local_files_only=True if it is in the cache."
-        )
+        advice = "The Hub itself is failing: try again later."
     return f"{at}: the Hub answered {status or 'nothing'} ({_first_line(error)}). {advice}".rstrip()
 
 

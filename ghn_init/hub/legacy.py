@@ -67,7 +67,9 @@ def _opened(path: Path) -> Iterator[Any]:
             return
         stream = open_stream(file, size, where)
         first = PickleMachine(stream, joblib_tokens(where)).run()
-        yield read_legacy_body(stream) if first == LEGACY_MAGIC else first
+        content = read_legacy_body(stream) if first == LEGACY_MAGIC else first
+        stream.finish()
+        yield content
 
 
 def _tensors(state: Any, path: Path) -> dict[str, Tensor]:
@@ -82,7 +84,7 @@ def _tensors(state: Any, path: Path) -> dict[str, Tensor]:
             )
         try:
             tensors[name] = value.tensor()
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise CheckpointError(f"{path}: tensor {name} cannot be read: {error}") from error
     return tensors
 

@@ -148,7 +148,7 @@ class PretrainedMixin(nn.Module):
             config,
             self.state_dict(),
             card=card,
-            default_card=model_card(config, self._parameter_count(), repo_id),
+            default_card=lambda name: model_card(config, self._parameter_count(), name),
             private=private,
             token=token,
             revision=revision,

@@ -104,6 +104,12 @@ def test_revisions_pin_commits_and_tags(client: HubClient, hub: LoopbackHub) -> 
     assert client.run(code.format("main")) == [new, second]
 
 
+def test_a_name_without_an_owner_is_completed(client: HubClient, hub: LoopbackHub) -> None:
+    commit = client.run("result = ghn.push_to_hub('plain-name')")
+    card = hub.repos["me/plain-name"].commits[commit]["README.md"].decode()
+    assert 'from_pretrained("me/plain-name")' in card
+
+
 def test_a_branch_is_made_on_request(client: HubClient, hub: LoopbackHub) -> None:
     main = client.run("result = ghn.push_to_hub('me/branches')")
     side = client.run("result = other.push_to_hub('me/branches', revision='dev', overwrite=True)")

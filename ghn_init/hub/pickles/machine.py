@@ -15,6 +15,8 @@ from typing import Any
 from ghn_init.errors import CheckpointError
 from ghn_init.hub.pickles.stream import ByteStream
 
+_MAX_INSTRUCTIONS = 1_000_000
+"""Ten times what a training checkpoint of the largest GHN-3 needs; bounds the objects that a file makes."""
 _MAX_TEXT = 1 << 20
 _MAX_LONG = 32
 _MARK = object()
@@ -80,7 +82,7 @@ class PickleMachine:
             CheckpointError: the file is truncated or malformed, or names a global that is not allowed.
         """
         stream = self._stream
-        while True:
+        for _ in range(_MAX_INSTRUCTIONS):
             code = stream.byte()
             if code == 0x2E:  # STOP
                 return self._checked(self._pop)
@@ -88,6 +90,7 @@ class PickleMachine:
             if instruction is None:
                 raise self._error(f"instruction {code:#04x} is not one that checkpoints use")
             self._checked(lambda step=instruction: step(self))
+        raise self._error(f"more than {_MAX_INSTRUCTIONS} instructions")
 
     def _checked(self, step: Callable[[], Any]) -> Any:
         try:

@@ -78,6 +78,13 @@ class ByteStream:
                 f"{self.where}: invalid text before byte {self.position}: damaged."
             ) from error
 
+    def finish(self) -> None:
+        """Check that nothing follows, and with it the checksum at the end of a compressed file."""
+        if self._read(1):
+            raise CheckpointError(
+                f"{self.where} goes on after its end: it is damaged, or not one checkpoint."
+            )
+
     def early_end(self) -> CheckpointError:
         """The error of a file that stops too soon."""
         return CheckpointError(
@@ -90,7 +97,7 @@ class ByteStream:
             return self._file.read(count)
         except (OSError, EOFError, zlib.error, lzma.LZMAError, RuntimeError) as error:
             raise CheckpointError(
-                f"{self.where}: compressed data is damaged after {self.position} bytes ({error})."
+                f"{self.where}: damaged after {self.position} bytes of content ({error}). Download it again."
             ) from error
 
 
@@ -136,12 +143,12 @@ class Inflater(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` with the next bytes; 0 at the end of the compressed stream or of the file."""
+        """Fill ``buffer`` with the next bytes; 0 at the end of the compressed stream."""
         view = memoryview(buffer).cast("B")
         while not self._decompressor.eof:
             data = self._file.read(_CHUNK >> 4) if self._decompressor.needs_input else b""
             if self._decompressor.needs_input and not data:
-                return 0
+                raise EOFError("the compressed data ends early")
             output = self._decompressor.decompress(data, len(view))
             if output:
                 view[: len(output)] = output

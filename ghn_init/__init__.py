@@ -9,8 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ghn_init.hooks import patch
-
 from ghn_init.hooks import enabled, patch, unpatch
 
 if TYPE_CHECKING:
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
         DataError,
         GHNInitError,
         GraphError,
+        HookError,
         HubError,
         InputError,
         PredictionError,
@@ -52,6 +51,7 @@ _HOME = {
     "DataError": "ghn_init.errors",
     "GHNInitError": "ghn_init.errors",
     "GraphError": "ghn_init.errors",
+    "HookError": "ghn_init.errors",
     "HubError": "ghn_init.errors",
     "InputError": "ghn_init.errors",
     "PredictionError": "ghn_init.errors",
@@ -68,6 +68,7 @@ __all__ = [
     "GHNConfig",
     "GHNInitError",
     "GraphError",
+    "HookError",
     "HubError",
     "InitReport",
     "InputError",
@@ -97,9 +98,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-patch()
 
 
 patch()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ghn_init.tracing.detach import detach_functions
+from ghn_init.tracing.inputs_config import sub_configs
 from ghn_init.tracing.logical import collapse, logical_parameters
 from ghn_init.tracing.values import Binding, StandIns, bind
 
@@ -58,6 +59,7 @@ def make_meta_copy(model: nn.Module, stand_ins: StandIns) -> MetaCopy:
     module = _deepcopy(model, twins)
     detach_functions(model, module, twins.memo)
     collapse(module, stand_ins)
+    _without_cache(module)
     parameters, tied = logical_parameters(module)
     result = MetaCopy(module, parameters, tied, originals)
     for path, child in module.named_modules():
@@ -105,6 +107,20 @@ def _skip_offloading(model: nn.Module, memo: dict[int, Any]) -> None:
         hook = module.__dict__.get("_hf_hook")
         if hook is not None:
             memo[id(hook)] = None
+
+
+def _without_cache(module: nn.Module) -> None:
+    """Turn key-value caches off in the copy's configurations: they are outputs that no loss sees."""
+    configs = [part.__dict__["config"] for part in module.modules() if "config" in part.__dict__]
+    seen: set[int] = set()
+    while configs:
+        config = configs.pop()
+        if id(config) in seen:
+            continue
+        seen.add(id(config))
+        configs.extend(sub_configs(config))
+        if getattr(config, "use_cache", None) is True:
+            config.use_cache = False
 
 
 def _deepcopy(model: nn.Module, twins: _Twins) -> nn.Module:

@@ -28,6 +28,8 @@ from ghn_init.tracing.values import (
 # Values above this many elements are not computed; only index arithmetic and masks need them.
 KNOWN_ELEMENTS = 1 << 20
 _INDEXING = (Tensor.__getitem__, Tensor.__setitem__, torch.index_put, Tensor.index_put, Tensor.index_put_)
+# Lengths of packed sequences are sizes.
+_SIZED = (torch._pack_padded_sequence, torch._pad_packed_sequence)  # type: ignore[attr-defined]
 
 
 def aliased(before: Tensor, written: Tensor) -> Tensor:
@@ -169,7 +171,7 @@ class Recorder(TorchFunctionMode):
         if known and not inputs and func in self.constructors:
             known = self._small(func, args, kwargs)
         execution = _Execution(self, run or func, inputs, links, known)
-        if func in _INDEXING:
+        if func in _INDEXING or func in _SIZED:
             execution.real = {id(tensor) for tensor in tensors_in(args[1]) if links[id(tensor)].known}
         result = execution.run(args, kwargs)
         changed = execution.changed
@@ -182,7 +184,11 @@ class Recorder(TorchFunctionMode):
         return result
 
     def call_known(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], value: Callable[[], Any]
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        value: Callable[[], Any],
     ) -> Any:
         """Emit the function's node, and take its value from ``value()``."""
         self.time += 1
@@ -202,7 +208,9 @@ class Recorder(TorchFunctionMode):
             return self.call(func, args, kwargs)
         like, shape = args[0], tuple(args[0].shape)
         with self.stand_ins.context():
-            empty = torch.empty((1,) * len(shape), dtype=like.dtype, device=self.stand_ins.device).expand(shape)
+            empty = torch.empty((1,) * len(shape), dtype=like.dtype, device=self.stand_ins.device).expand(
+                shape
+            )
             options = {**kwargs, "device": self.stand_ins.device} if "device" in kwargs else kwargs
             size = func(empty, *args[1:], **options).numel()
         known = size <= KNOWN_ELEMENTS
@@ -246,27 +254,29 @@ class Recorder(TorchFunctionMode):
         if isinstance(result, Tensor):
             node.meta.update(shape=tuple(result.shape), dtype=result.dtype)
             if id(result) not in links:
-                bind(result, Binding(node, self.time, known))
+                bind(result, Binding(node, self.time, known=not self.stand_ins.made(result)))
         else:
-            self._unpack(node, result, links, known)
+            self._unpack(node, result, links)
         for tensor in changed:
             self._wrote(tensor, links[id(tensor)], node, known)
 
-    def _unpack(self, node: fx.Node, result: Any, links: Mapping[int, Any], known: bool) -> None:
+    def _unpack(self, node: fx.Node, result: Any, links: Mapping[int, Any]) -> None:
         """Bind each output of a node with several to its own ``getitem`` node."""
         if not isinstance(result, (tuple, list, dict)):
             return
         items = list(result.items() if isinstance(result, dict) else enumerate(result))
-        node.meta["shapes"] = [tuple(value.shape) if isinstance(value, Tensor) else None for _, value in items]
+        node.meta["shapes"] = [
+            tuple(value.shape) if isinstance(value, Tensor) else None for _, value in items
+        ]
         for key, value in items:
             if not any(id(tensor) not in links for tensor in tensors_in(value)):
                 continue
             item = self.emit(operator.getitem, (node, key), {})
             if isinstance(value, Tensor):
                 item.meta.update(shape=tuple(value.shape), dtype=value.dtype)
-                bind(value, Binding(item, self.time, known))
+                bind(value, Binding(item, self.time, known=not self.stand_ins.made(value)))
             else:
-                self._unpack(item, value, links, known)
+                self._unpack(item, value, links)
 
     def _wrote(self, tensor: Tensor, link: Binding, node: fx.Node, known: bool) -> None:
         """Note an in-place write: the tensor and every view of its storage now hold a new value."""

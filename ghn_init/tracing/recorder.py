@@ -81,7 +81,7 @@ def _record(
     with plain_state():
         copied = make_meta_copy(model, stand_ins)
         recorder = Recorder(copied.stack, copied.originals, stand_ins, guesses)
-        inputs, named = _placeholders(recorder, args, kwargs)
+        inputs, named = make_placeholders(recorder, args, kwargs)
         try:
             with recorder:
                 result = copied.module(*inputs, **named)
@@ -89,10 +89,19 @@ def _record(
             raise
         except Exception as error:
             raise _failed(model, error, copied, recorder) from error
-        outputs = list(tensors_in(result))
-        if not outputs:
-            raise TraceError(f"{type(model).__name__}.forward returned no tensor but {type(result).__name__}.")
-        recorder.graph.output(tuple(recorder.link(tensor).node for tensor in outputs))
+        return finish_recording(model, copied, recorder, result)
+
+
+def finish_recording(model: nn.Module, copied: MetaCopy, recorder: Recorder, result: Any) -> Recording:
+    """Close the graph with the forward's result, and drop the operations that it does not depend on.
+
+    Raises:
+        TraceError: There is no tensor in the result.
+    """
+    outputs = list(tensors_in(result))
+    if not outputs:
+        raise TraceError(f"{type(model).__name__}.forward returned no tensor but {type(result).__name__}.")
+    recorder.graph.output(tuple(recorder.link(tensor).node for tensor in outputs))
     used = _attributes(recorder.graph)
     _prune(recorder.graph)
     kept = _attributes(recorder.graph)
@@ -117,7 +126,7 @@ def _failed(model: nn.Module, error: Exception, copied: MetaCopy, recorder: Reco
     )
 
 
-def _placeholders(
+def make_placeholders(
     recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The inputs, with a placeholder each: whole-number tensors keep their value, others become stand-ins."""

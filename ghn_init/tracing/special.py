@@ -91,7 +91,15 @@ def _batch_norm(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: di
         eps: float = 1e-5,
     ) -> Tensor:
         return torch.batch_norm(
-            input, weight, bias, running_mean, running_var, training, momentum, eps, torch.backends.cudnn.enabled
+            input,
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            training,
+            momentum,
+            eps,
+            torch.backends.cudnn.enabled,
         )
 
     return recorder.call(func, args, kwargs, run=run)
@@ -163,6 +171,24 @@ def _grouped_mm(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: di
     return recorder.call(func, args, kwargs, run=run)
 
 
+def _recurrent(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """LSTM, GRU and RNN, whose own shape functions loop over the steps."""
+
+    def run(input: Tensor, second: Any, third: Any, *rest: Any) -> Any:
+        # Packed: (data, batch_sizes, state, weights, ...); else (input, state, weights, ...).
+        packed = isinstance(third, Tensor) or (
+            isinstance(third, (tuple, list)) and isinstance(second, Tensor)
+        )
+        packed = packed and second.dim() == 1
+        state, bidirectional = (third, rest[-1]) if packed else (second, rest[-2])
+        states = (state,) if isinstance(state, Tensor) else tuple(state)
+        width = states[0].shape[-1] * (2 if bidirectional else 1)
+        output = input.new_empty(*input.shape[:-1], width)
+        return (output, *(item.new_empty(item.shape) for item in states))
+
+    return recorder.call(func, args, kwargs, run=run)
+
+
 SPECIAL: dict[Any, Handler] = {
     F.multi_head_attention_forward: _recurse,
     F.batch_norm: _batch_norm,
@@ -193,3 +219,5 @@ for _name in ("new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "n
 for _module, _name in ((F, "grouped_mm"), (torch, "_grouped_mm")):
     if hasattr(_module, _name):
         SPECIAL[getattr(_module, _name)] = _grouped_mm
+for _name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+    SPECIAL[getattr(torch, _name)] = _recurrent

@@ -1,0 +1,156 @@
+"""Example inputs for models that carry a ``config`` and a ``main_input_name`` (transformers and its kin)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ghn_init.tracing.inputs_layers import computing_dtype
+
+BATCH = 2
+LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the makers need to know.
+
+    Attributes:
+        model: The model; only read.
+        config: Its configuration, searched through its sub-configurations too.
+    """
+
+    model: nn.Module
+    config: Any
+
+    def find(self, *names: str, default: Any = None) -> Any:
+        """The first of the names that some level of the configuration sets, outer levels first."""
+        levels = [self.config]
+        while levels:
+            for level in levels:
+                for name in names:
+                    value = _field(level, name)
+                    if value is not None and not _is_config(value):
+                        return value
+            levels = [sub for level in levels for sub in sub_configs(level)]
+        return default
+
+    def number(self, *names: str, default: int) -> int:
+        """As :meth:`find`, the first that is a whole number; of a list its first item."""
+        value = self.find(*names, default=default)
+        if isinstance(value, (tuple, list)) and value:
+            value = value[0]
+        return value if isinstance(value, int) else default
+
+    def floats(self, *shape: int) -> Tensor:
+        """Values without values, in the model's dtype."""
+        return torch.empty(shape, dtype=computing_dtype(self.model), device="meta")
+
+
+def _field(config: Any, name: str) -> Any:
+    return config.get(name) if isinstance(config, dict) else getattr(config, name, None)
+
+
+def _is_config(value: Any) -> bool:
+    return hasattr(value, "model_type") and hasattr(value, "to_dict")
+
+
+def sub_configs(config: Any) -> list[Any]:
+    """Configurations held by a configuration."""
+    return (
+        [value for value in vars(config).values() if _is_config(value)] if hasattr(config, "__dict__") else []
+    )
+
+
+def from_config(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Keyword arguments for the forward: first with every modality that it takes, then with the main one only."""
+    config, main = getattr(model, "config", None), getattr(model, "main_input_name", None)
+    if not isinstance(main, str) or not _is_config(config):
+        return
+    spec = Spec(model, config)
+    accepted = inspect.signature(model.forward).parameters
+    required = [
+        name
+        for name, parameter in accepted.items()
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    everything = [name for name in accepted if name in _MODALITIES]
+    for names in (everything, [main]):
+        kwargs = {}
+        for name in dict.fromkeys([main, *required, *names]):
+            maker = MAKERS.get(name)
+            if maker is not None and name in accepted:
+                kwargs[name] = maker(spec)
+        if "decoder_input_ids" in accepted and spec.find("is_encoder_decoder"):
+            kwargs["decoder_input_ids"] = decoder_tokens(spec)
+        if kwargs:
+            yield (), kwargs
+
+
+def length(spec: Spec) -> int:
+    """Number of tokens."""
+    return min(LENGTH, max(2, spec.number("max_position_embeddings", "n_positions", default=LENGTH) - 2))
+
+
+def tokens(spec: Spec) -> Tensor:
+    """Token ids ``(2, length)``, none of them special but the last, which ends the sequence."""
+    vocabulary = spec.number("vocab_size", default=100)
+    special = {
+        value
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "image_token_id", "image_token_index")
+        if isinstance(value := spec.find(name), int)
+    }
+    ordinary = [i for i in range(min(vocabulary, 64)) if i not in special] or [0]
+    row = [ordinary[i % len(ordinary)] for i in range(length(spec))]
+    end = spec.number("eos_token_id", default=-1)
+    if 0 <= end < vocabulary:
+        row[-1] = end
+    return torch.tensor([row] * BATCH)
+
+
+def decoder_tokens(spec: Spec) -> Tensor:
+    """Token ids of a decoder ``(2, length)``."""
+    return torch.full((BATCH, length(spec)), max(0, spec.number("decoder_start_token_id", default=0)))
+
+
+def images(spec: Spec) -> Tensor:
+    """Pixel values: ``(2, channels, height, width)``, for videos ``(2, frames, channels, height, width)``."""
+    channels = spec.number("num_channels", "in_channels", "in_chans", default=3)
+    size = spec.find("image_size", "img_size", "input_size", "crop_size", default=224)
+    if isinstance(size, dict):
+        size = (size.get("height", 224), size.get("width", 224))
+    height, width = (size, size) if isinstance(size, int) else (int(size[-2]), int(size[-1]))
+    frames = spec.find("num_frames")
+    if isinstance(frames, int):
+        return spec.floats(BATCH, frames, channels, height, width)
+    return spec.floats(BATCH, channels, height, width)
+
+
+def audio_features(spec: Spec) -> Tensor:
+    """Log-mel features ``(2, bins, frames)``."""
+    bins = spec.number("num_mel_bins", "feature_size", "input_feat_per_channel", default=80)
+    return spec.floats(BATCH, bins, 2 * spec.number("max_source_positions", default=64))
+
+
+def waveform(spec: Spec) -> Tensor:
+    """Raw audio ``(2, samples)``; with mel bins in the configuration ``(2, frames, bins)``."""
+    bins = spec.find("num_mel_bins")
+    if isinstance(bins, int) and isinstance(spec.find("max_length"), int):
+        return spec.floats(BATCH, spec.number("max_length", default=1024), bins)
+    return spec.floats(BATCH, 16000)
+
+
+_MODALITIES = ("input_ids", "pixel_values", "input_features", "input_values", "bbox")
+MAKERS: dict[str, Any] = {
+    "input_ids": tokens,
+    "decoder_input_ids": decoder_tokens,
+    "pixel_values": images,
+    "input_features": audio_features,
+    "input_values": waveform,
+    "bbox": lambda spec: torch.zeros(BATCH, length(spec), 4, dtype=torch.long),
+}

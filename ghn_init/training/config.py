@@ -22,6 +22,9 @@ class TrainConfig:
         ghn: Fields of :class:`ghn_init.GHNConfig`.
         families: Family of architectures → relative frequency.
         pool: Number of different architectures; None draws a new one at each step (each is traced anew).
+        pool_start: Number of architectures of the pool that the first updates draw from.
+        pool_growth: Architectures that join them at each update, until the whole pool is in use: a GHN leaves
+            chance sooner on few architectures.
         steps: Updates of the GHN.
         meta_batch: Architectures for each update.
         batch_size: Images for each step of a target network.
@@ -44,6 +47,8 @@ class TrainConfig:
     ghn: Mapping[str, Any] = field(default_factory=dict)
     families: Mapping[str, float] = field(default_factory=lambda: dict(MIXED))
     pool: int | None = 600
+    pool_start: int = 8
+    pool_growth: float = 0.2
     steps: int = 3000
     meta_batch: int = 1
     batch_size: int = 64
@@ -73,7 +78,7 @@ class TrainConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)!r}")
-        for name in ("inner_lr", "warmup", "final_lr", "weight_decay"):
+        for name in ("pool_growth", "inner_lr", "warmup", "final_lr", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)!r}")
         if not 0 <= self.ema < 1:

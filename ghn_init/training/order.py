@@ -26,3 +26,8 @@ class Shuffled:
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self._seed, epoch)).permutation(self._count)
+
+
+def draw(bound: int, seed: int, position: int) -> int:
+    """A whole number below ``bound``, uniformly; a function of the arguments alone."""
+    return int(np.random.default_rng((seed, position)).integers(bound))

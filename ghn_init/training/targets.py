@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
 
 from ghn_init.errors import GHNInitError
 from ghn_init.ghn import GHN
 from ghn_init.graph import ArchGraph
-from ghn_init.tracing import trace
+from ghn_init.tracing.trace import trace
 from ghn_init.training.spaces import Architecture, Space
 
 logger = logging.getLogger("ghn_init")
@@ -42,7 +44,7 @@ def use_batch_statistics(module: nn.Module) -> None:
     A GHN predicts no running statistics; they are counted afterwards (``calibrate_batchnorm``).
     """
     for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._NormBase) and child.track_running_stats:
+        if isinstance(child, _NormBase) and child.track_running_stats:
             child.track_running_stats = False
             child.running_mean = child.running_var = child.num_batches_tracked = None
 
@@ -58,15 +60,29 @@ def prepare_target(architecture: Architecture, ghn: GHN, image_size: int = 32, s
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = architecture.build(ghn.config.num_classes, image_size).eval()
+        module = architecture.build(ghn.config.num_classes, image_size)
+    return _without_weights(module, ghn, image_size)
+
+
+def trace_target(module: nn.Module, ghn: GHN, image_size: int = 32) -> TargetNet:
+    """The same for a module of one's own, which is copied and left as it is."""
+    return _without_weights(copy.deepcopy(module), ghn, image_size)
+
+
+def _without_weights(module: nn.Module, ghn: GHN, image_size: int) -> TargetNet:
+    module.eval()
     example = torch.zeros(2, 3, image_size, image_size)
     graph = trace(module, example, convention=ghn.config.graph_convention)
     predicted = ghn.plan(graph).predicted
     use_batch_statistics(module)
-    for path, child in module.named_modules():
-        for name, parameter in list(child.named_parameters(recurse=False)):
-            if (f"{path}.{name}" if path else name) in predicted:
-                setattr(child, name, nn.Parameter(torch.empty_like(parameter, device="meta")))
+    named = dict(module.named_parameters(remove_duplicate=False))
+    empty = {
+        id(named[name]): nn.Parameter(torch.empty_like(named[name], device="meta")) for name in predicted
+    }
+    for name, parameter in named.items():
+        if id(parameter) in empty:  # an alias of a tied parameter must stay one with it
+            path, _, last = name.rpartition(".")
+            setattr(module.get_submodule(path), last, empty[id(parameter)])
     return TargetNet(module, graph)
 
 

@@ -22,7 +22,7 @@ from ghn_init.training.checkpoint import copy_state, load_checkpoint, save_check
 from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData, fashion_mnist, prepare
 from ghn_init.training.inner import inner_gradients
-from ghn_init.training.order import Shuffled
+from ghn_init.training.order import Shuffled, draw
 from ghn_init.training.spaces import Space
 from ghn_init.training.targets import TargetPool
 
@@ -83,7 +83,6 @@ class Trainer:
         space = Space(config.families, config.seed)
         self.pool = TargetPool(space, self.ghn, config.pool, config.image_size, config.seed)
         self._images = Shuffled(len(self.data), config.seed)
-        self._architectures = Shuffled(config.pool, config.seed + 1) if config.pool else None
         self.step = 0
         self.skipped = 0
         self._resume()
@@ -115,9 +114,7 @@ class Trainer:
         """Accumulates the gradient; (first loss, last loss, accuracy) of each architecture that counts."""
         config = self.config
         start = self.step * config.meta_batch
-        order = self._architectures
-        chosen = order.take(start, config.meta_batch) if order else range(start, start + config.meta_batch)
-        ready = [self.pool.get(index) for index in chosen]
+        ready = [self.pool.get(self._architecture(start + place)) for place in range(config.meta_batch)]
         targets = [target for target in ready if target is not None]
         self.skipped += len(ready) - len(targets)
         if not targets:
@@ -137,6 +134,13 @@ class Trainer:
             gradients += [gradient / config.meta_batch for gradient in result.gradients.values()]
         torch.autograd.backward(tensors, gradients)
         return results
+
+    def _architecture(self, position: int) -> int:
+        config = self.config
+        if config.pool is None:
+            return position
+        in_use = min(config.pool, int(config.pool_start + config.pool_growth * self.step))
+        return draw(in_use, config.seed, position)
 
     def _batches(self, position: int) -> list[tuple[Tensor, Tensor]]:
         size, steps = self.config.batch_size, self.config.inner_steps

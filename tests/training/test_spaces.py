@@ -1,0 +1,66 @@
+"""Spaces of random architectures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ghn_init import ConfigError
+from ghn_init.graph.primitives import PRIMITIVES
+from ghn_init.tracing.trace import trace
+from ghn_init.training.config import MIXED
+from ghn_init.training.families import FAMILIES
+from ghn_init.training.spaces import HELD_OUT_NUMBER, Space, held_out
+
+
+def test_a_stream_depends_on_its_seed_and_index_alone():
+    space = Space(MIXED, seed=3)
+    forward = [space[i].fingerprint for i in range(20)]
+    backward = [Space(MIXED, seed=3)[i].fingerprint for i in reversed(range(20))]
+    assert forward == backward[::-1]
+    assert len(set(forward)) == 20
+    assert forward != [Space(MIXED, seed=4)[i].fingerprint for i in range(20)]
+
+
+def test_iterating_a_space_goes_on_and_agrees_with_indexing():
+    space = Space({"cells": 1.0})
+    stream = iter(space)
+    assert [next(stream).fingerprint for _ in range(30)] == [space[i].fingerprint for i in range(30)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_held_out_set_is_frozen_and_never_drawn(family: str):
+    kept = held_out(family, HELD_OUT_NUMBER)
+    fingerprints = {architecture.fingerprint for architecture in kept}
+    assert len(fingerprints) == HELD_OUT_NUMBER
+    assert [a.fingerprint for a in held_out(family, 5)] == [a.fingerprint for a in kept[:5]]
+    space = Space({family: 1.0}, seed=0)
+    assert fingerprints.isdisjoint(space[i].fingerprint for i in range(1500))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_architectures_build_the_same_twice_and_classify_small_images(family: str):
+    for architecture in held_out(family, 2):
+        model, again = architecture.build(), architecture.build()
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        assert shapes == {name: tuple(p.shape) for name, p in again.named_parameters()}
+        assert model.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_the_space_covers_every_primitive():
+    seen: set[str] = set()
+    for family in ("cells", "resnet", "mobile", "vit"):
+        for architecture in held_out(family, 12):
+            seen.update(trace(architecture.build(), torch.zeros(1, 3, 32, 32)).type_counts)
+            if seen == set(PRIMITIVES):
+                return
+    pytest.fail(f"not covered: {sorted(set(PRIMITIVES) - seen)}")
+
+
+def test_unknown_families_and_too_many_held_out_networks_are_refused():
+    with pytest.raises(ConfigError, match="unknown families"):
+        Space({"transformers": 1.0})
+    with pytest.raises(ConfigError, match="no family has a positive weight"):
+        Space({"cells": 0.0})
+    with pytest.raises(ConfigError, match="the held-out set has 100"):
+        held_out("cells", 101)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from math import prod
 
 from ghn_init.graph import ParamSlot
-from ghn_init.tracing.flow import Flow, union
+from ghn_init.graph.arch_graph import Role
+from ghn_init.tracing.flow import Flow
 
 Shape = tuple[int, ...]
 INPUT = 0
@@ -31,10 +32,10 @@ class GraphBuilder:
 
     A parameter belongs to the node of its first use. A later use either
 
-    * joins that node, if all that feeds it comes earlier in the order: the same layer applied in parallel (a head
-      shared by pyramid levels, experts of one stacked tensor, two towers with shared weights), or
-    * becomes a node of the same primitive and shape without a slot, if it depends on the first (a layer repeated in
-      sequence, an embedding reused as classifier).
+    * joins that node, if all that feeds it comes earlier in the order: the same layer applied in parallel (a
+      head shared by pyramid levels, experts of one stacked tensor, two towers with shared weights), or
+    * becomes a node of the same primitive and shape without a slot, if it depends on the first (a layer
+      repeated in sequence, an embedding reused as classifier).
     """
 
     def __init__(self, parameters: Mapping[str, Shape]) -> None:
@@ -42,6 +43,7 @@ class GraphBuilder:
         self.drafts: list[Draft] = [Draft("input", set(), op="input")]
         self.owner: dict[str, int] = {}
         self.kept: dict[str, str] = {}
+        self.attention: dict[object, int] = {}
         self._joined: set[int] = set()
         self._plain: dict[tuple[object, ...], int] = {}
 
@@ -50,7 +52,8 @@ class GraphBuilder:
     ) -> int:
         """A node without parameters.
 
-        What follows a layer that was joined by a parallel use is itself found again instead of being repeated.
+        What follows a layer that was joined by a parallel use is itself found again instead of being
+        repeated.
         """
         preds = set(preds)
         key = (primitive, frozenset(preds), shape, op)
@@ -63,7 +66,7 @@ class GraphBuilder:
         return len(self.drafts) - 1
 
     def owning(
-        self, primitive: str, names: Mapping[str, str], preds: Iterable[int], op: str = "", module: str = ""
+        self, primitive: str, names: Mapping[Role, str], preds: Iterable[int], op: str = "", module: str = ""
     ) -> int:
         """A node that owns parameters.
 
@@ -87,11 +90,11 @@ class GraphBuilder:
             self.own(index, name, role)
         return index
 
-    def own(self, index: int, name: str, role: str) -> bool:
+    def own(self, index: int, name: str, role: Role) -> bool:
         """Give a parameter to a node, unless another node has it. Returns whether this node has it now."""
         if name not in self.owner:
             self.owner[name] = index
-            self.drafts[index].slots.append(ParamSlot(name, self.parameters[name], role))  # type: ignore[arg-type]
+            self.drafts[index].slots.append(ParamSlot(name, self.parameters[name], role))
         return self.owner[name] == index
 
     def keep(self, names: Iterable[str], reason: str) -> None:
@@ -116,7 +119,3 @@ class GraphBuilder:
         if chosen:
             self.keep(rest, f"part of how the weight {chosen[0]} is computed")
         return chosen
-
-    def sources(self, nodes: Iterable[int]) -> Flow:
-        """The value that comes out of these nodes."""
-        return Flow(sources=union((node,) for node in nodes))

@@ -14,10 +14,12 @@ class Convention:
     Attributes:
         name: Its name, as in ``GHNConfig.graph_convention``.
         bare_norms: A norm without parameters is a node; else it is wire.
-        joins: Subtraction and stacking of several branches are ``sum`` and ``concat`` nodes; else they are wire.
-        gates: Every product of two branches is a ``cse`` node; else only one whose factor went through a sigmoid.
-        rewires: A linear layer without bias lies on the path from its input to what it feeds. Else it hangs off the
-            input node and its data passes it by, unless it follows a norm or feeds attention.
+        joins: Subtraction and stacking of several branches are ``sum`` and ``concat`` nodes; else they are
+        wire.
+        gates: Every product of two branches is a ``cse`` node; else only one whose factor went through a
+        sigmoid.
+        rewires: A linear layer without bias lies on the path from its input to what it feeds. Else it hangs
+            off the input node and its data passes it by, unless it follows a norm or feeds attention.
     """
 
     name: str
@@ -42,4 +44,6 @@ def find_convention(name: str) -> Convention:
     try:
         return CONVENTIONS[name]
     except KeyError:
-        raise TraceError(f"unknown graph convention {name!r}; expected one of {', '.join(CONVENTIONS)}") from None
+        raise TraceError(
+            f"unknown graph convention {name!r}; expected one of {', '.join(CONVENTIONS)}"
+        ) from None

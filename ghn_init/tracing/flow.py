@@ -15,11 +15,13 @@ class Flow:
 
     Attributes:
         sources: Graph nodes whose values reach this one through wire; sorted, without repeats.
-        indices: Graph nodes that reach it only through whole numbers or truth values (token ids, masks, chosen
-            indices). They feed lookups, but are no data flow elsewhere.
+        indices: Graph nodes that reach it only through whole numbers or truth values (token ids, masks,
+            chosen indices). They feed lookups, but are no data flow elsewhere.
         params: Parameters that it is made of, while no activation has joined them.
-        open: Node whose bare output this is, up to layout and dtype; a parameter added to it is that node's bias.
-        kind: ``scale``: a root of a mean square, variance or norm; ``normalised``: activations divided by one.
+        open: Node whose bare output this is, up to layout and dtype; a parameter added to it is that node's
+        bias.
+        kind: ``scale``: a root of a mean square, variance or norm; ``normalised``: activations divided by
+        one.
         joined: ``params`` were concatenated, so that each is a weight of its own.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from math import prod
 from typing import Any
 
@@ -15,6 +15,7 @@ from ghn_init.tracing.rules.functions import (
     CONTRACTION,
     DIVIDE,
     EXPAND,
+    FUSED_ATTENTION,
     LAYOUT,
     MIXING,
     MULTIPLY,
@@ -26,6 +27,7 @@ from ghn_init.tracing.rules.functions import (
 )
 
 _BUDGET = 64
+_STEPS = 16
 _RECOMBINE = MULTIPLY | DIVIDE | SUBTRACT
 
 
@@ -51,7 +53,9 @@ class Lookahead:
                 continue
             function = _function(node)
             if function in SOFTMAX and self._find_values(node):
-                self._mark_scores(node, seen)
+                self._mark_scores(nodes_in(node.args[0]), seen)
+            elif function in FUSED_ATTENTION:
+                self._mark_scores(nodes_in((node.args[3:], node.kwargs.get("attn_mask"))), seen)
             elif function in POOL_TO_POINT and self._is_folded(node):
                 self.folded.add(node)
 
@@ -69,7 +73,7 @@ class Lookahead:
                 if function in CONTRACTION and self._meets_values(user, node):
                     self.attends[user] = softmax
                     found = True
-                elif function in POINTWISE and _size(user) == _size(node) or _is_item(user):
+                elif (function in POINTWISE and _size(user) == _size(node)) or _is_item(user):
                     seen.add(user)
                     waiting.append((user, mixed))
                 elif function in MIXING and not mixed:
@@ -84,19 +88,34 @@ class Lookahead:
     def _is_parameter(self, node: fx.Node) -> bool:
         while node.op == "call_function" and _function(node) in LAYOUT and isinstance(node.args[0], fx.Node):
             node = node.args[0]
-        return node.op == "get_attr" and node.target in self._parameters
+        return node.op == "get_attr" and str(node.target) in self._parameters
 
-    def _mark_scores(self, softmax: fx.Node, seen: set[fx.Node]) -> None:
-        waiting = list(nodes_in(softmax.args[0]))
+    def _mark_scores(self, scores: Iterable[fx.Node], seen: set[fx.Node]) -> None:
+        """Walk back from attention scores, or an additive mask, to what they are computed from."""
+        waiting = list(scores)
         while waiting:
             node = waiting.pop()
             function = _function(node)
-            if node in seen or function not in POINTWISE:
+            mixed = function in MIXING and self._is_product(node)
+            if node in seen or not (mixed or function in POINTWISE):
                 continue
             seen.add(node)
             if function in ADD or function in SUBTRACT:
                 self.scores.add(node)
-            waiting.extend(nodes_in(node.args))
+            waiting.extend(nodes_in(node.args[:1] if mixed else node.args))
+
+    def _is_product(self, node: fx.Node) -> bool:
+        """Whether a mix of heads is one of queries times keys."""
+        for _ in range(_STEPS):
+            before = next(nodes_in(node.args[:1]), None)
+            if before is None:
+                return False
+            if _function(before) in CONTRACTION:
+                return not any(self._is_parameter(operand) for operand in nodes_in(before.args))
+            if _function(before) not in POINTWISE:
+                return False
+            node = before
+        return False
 
     def _is_folded(self, mean: fx.Node) -> bool:
         """Walk the consumers in order until the result meets a larger tensor that does not depend on it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
+from ghn_init.graph.arch_graph import Role
 from ghn_init.tracing.builder import INPUT, GraphBuilder, Shape
 from ghn_init.tracing.flow import CONSTANT, Flow, merge, union
 from ghn_init.tracing.rules.functions import function_name
@@ -87,7 +88,9 @@ class Call:
         result = merge(flows)
         if result.live:
             for flow in flows:
-                self.builder.keep(flow.params if flow.is_param else (), f"no rule for {self.op} in {self.module!r}")
+                self.builder.keep(
+                    flow.params if flow.is_param else (), f"no rule for {self.op} in {self.module!r}"
+                )
         return result
 
     def emit(
@@ -128,7 +131,30 @@ class Call:
         flow = self.flow(value)
         if not flow.is_param:
             return flow.feeds
-        return union((self.builder.owning("pos_enc", {"weight": name}, (), self.op, self.module),) for name in self.builder.main(flow))
+        return union(
+            (self.builder.owning("pos_enc", {"weight": name}, (), self.op, self.module),)
+            for name in self.builder.main(flow)
+        )
+
+    def attention(self, *operands: Any) -> Flow:
+        """Add an ``msa`` node fed by queries, keys and values; masks count only where parameters made them.
+
+        A second product with the same attention weights belongs to the node of the first.
+        """
+        flows = [self.flow(operand) for operand in operands]
+        feeds = [
+            self.tokens(operand) if flow.is_param else flow.sources
+            for operand, flow in zip(operands, flows, strict=True)
+        ]
+        sources = tuple(source for source in union(feeds) if source != INPUT) or (INPUT,)
+        softmax = self.ahead.attends.get(self.node, self.node)
+        known = self.builder.attention.get(softmax)
+        if known is not None:
+            later = set(sources) - self.builder.drafts[known].preds
+            return Flow(sources=tuple(sorted({known, *later})))
+        node = self.builder.node("msa", sources, None, self.op, self.module)
+        self.builder.attention[softmax] = node
+        return Flow(sources=(node,))
 
     def weighted(self, primitive: str, preds: tuple[int, ...], held: Flow, shift: Flow = CONSTANT) -> Flow:
         """A node for each weight that ``held`` stands for, then one for each bias."""
@@ -149,12 +175,17 @@ class Call:
     def _shifts(self, shift: Flow) -> list[str]:
         chosen = [name for name in shift.params if self.builder.numel(name) > 1 or len(shift.params) == 1]
         self.builder.keep(
-            [name for name in shift.params if name not in chosen], f"part of how a bias of {self.module!r} is computed"
+            [name for name in shift.params if name not in chosen],
+            f"part of how a bias of {self.module!r} is computed",
         )
         return chosen
 
     def _norm(self, primitive: str, preds: tuple[int, ...], held: Flow, shift: Flow) -> Flow:
-        names = {role: main[0] for role, flow in (("weight", held), ("bias", shift)) if (main := self.builder.main(flow))}
+        names: dict[Role, str] = {}
+        if weights := self.builder.main(held):
+            names["weight"] = weights[0]
+        if biases := self.builder.main(shift):
+            names["bias"] = biases[0]
         if names:
             index = self.builder.owning(primitive, names, preds or (INPUT,), self.op, self.module)
         elif self.convention.bare_norms:

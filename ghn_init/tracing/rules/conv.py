@@ -107,7 +107,9 @@ def contract(call: Call, *operands: Any) -> Flow:
     heaviest = max(weights, key=lambda operand: call.size(operand) or 0)
     for operand in weights:
         if operand is not heaviest:
-            call.builder.keep(call.flow(operand).params, f"second parameter of one {call.op} in {call.module!r}")
+            call.builder.keep(
+                call.flow(operand).params, f"second parameter of one {call.op} in {call.module!r}"
+            )
     if len(data) == 1 and not call.convention.rewires:
         return _hang(call, data[0], heaviest)
     return call.emit("conv", *data, weight=heaviest)
@@ -117,7 +119,11 @@ def _hang(call: Call, data: Any, weight: Any) -> Flow:
     """A layer without bias as the published GHNs' graphs have it; see ``Convention.rewires``."""
     value, held = call.flow(data), call.flow(weight)
     drafts = call.builder.drafts
-    if not held.is_param or not value.live or all(drafts[source].primitive == "ln" for source in value.sources):
+    if (
+        not held.is_param
+        or not value.live
+        or all(drafts[source].primitive == "ln" for source in value.sources)
+    ):
         return call.emit("conv", data, weight=weight)
     result = call.weighted("conv", (0,), held)
     for index in result.sources:

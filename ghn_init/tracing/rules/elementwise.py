@@ -1,4 +1,4 @@
-"""Sums, products and concatenations of branches: ``sum``, ``cse``, ``concat``; what a parameter does in them."""
+"""Sums, products and concatenations: ``sum``, ``cse``, ``concat``; what a parameter does in them."""
 
 from __future__ import annotations
 
@@ -124,22 +124,31 @@ def _quotient_kind(left: Flow, right: Flow) -> Any:
 def _shift(call: Call, value: Flow, other: Flow) -> Flow:
     """A parameter added to activations: bias of the layer before, position embedding, or score bias."""
     builder = call.builder
-    names = builder.main(other)
     if call.node in call.ahead.scores:
-        builder.keep(other.params, f"relative position bias of attention in {call.module!r}")
+        builder.keep(other.params, "relative position bias of attention")
         return value
-    if builder.numel(names[0]) == 1:
-        builder.keep(other.params, f"a single number added in {call.module!r}")
+    names = [name for name in other.params if builder.numel(name) > 1]
+    builder.keep([name for name in other.params if name not in names], "a single number added to activations")
+    if not names:
         return value
     shapes = [builder.parameters[name] for name in names]
     draft = builder.drafts[value.open] if value.open is not None else None
-    if draft is not None and draft.primitive in ("bn", "ln") and _is_vector(shapes[0]):
-        for name in names:
-            builder.own(value.open, name, "bias")  # type: ignore[arg-type]
+    if (
+        draft is not None
+        and draft.primitive in ("bn", "ln")
+        and len(draft.slots) == 1
+        and _is_vector(shapes[0])
+    ):
+        builder.own(value.sources[0], names[0], "bias")
         return Flow(sources=value.sources)
     if all(_is_vector(shape) for shape in shapes):
         return call.bias(value, Flow(params=tuple(names)))
-    nodes = tuple(builder.owning("pos_enc", {"weight": name}, (), call.op, call.module) for name in names)
+    builder.keep(names, "part of how a position embedding is computed")
+    nodes = tuple(
+        builder.owning("pos_enc", {"weight": name}, (), call.op, call.module)
+        for name, shape in zip(names, shapes, strict=True)
+        if not _is_vector(shape)
+    )
     joint = union((value.sources, *((node,) for node in nodes)))
     return Flow(sources=(builder.node("sum", joint, None, call.op, call.module),))
 
@@ -150,7 +159,7 @@ def _is_vector(shape: Shape) -> bool:
 
 
 def _scale_reason(call: Call) -> str:
-    return f"scales activations in {call.module!r} (layer scale, temperature)"
+    return "scales activations (layer scale, temperature)"
 
 
 def _concatenate(call: Call) -> Flow:
@@ -161,19 +170,11 @@ def _concatenate(call: Call) -> Flow:
         return replace(value, joined=len(value.params) > 1)
     for flow in flows:
         if flow.is_param:
-            call.builder.keep(flow.params, f"tokens put beside activations in {call.module!r} (class or mask token)")
+            call.builder.keep(flow.params, "tokens put beside activations (class or mask token)")
     if len(joint) < 2 or sum(flow.live for flow in flows) < 2:
         return Flow(sources=joint)
     return Flow(sources=(call.builder.node("concat", joint, None, call.op, call.module),))
 
 
 def _operands(call: Call) -> tuple[Flow, Flow]:
-    values = [*call.node.args, *call.node.kwargs.values()]
-    nodes = [value for value in values if nodes_in_any(value)]
-    flows = [call.flow(node) for node in nodes[:2]]
-    return (flows + [Flow(), Flow()])[0], (flows + [Flow(), Flow()])[1]
-
-
-def nodes_in_any(value: Any) -> bool:
-    """Whether an argument holds a recorded tensor."""
-    return next(nodes_in(value), None) is not None
+    return call.flow(call.arg(0, "input", call.arg(0, "self"))), call.flow(call.arg(1, "other"))

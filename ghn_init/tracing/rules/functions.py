@@ -7,9 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._C._nn as _nn
 import torch.nn.functional as F
 
-_OWNERS = (torch, torch.Tensor, F, torch._C._nn, torch.special, torch.linalg, torch._VF, operator, torch.ops.aten)
+_OWNERS = (
+    torch,
+    torch.Tensor,
+    F,
+    _nn,
+    torch.special,
+    torch.linalg,
+    torch._VF,
+    operator,
+    torch.ops.aten,
+)
 
 
 def torch_functions(*names: str, owners: tuple[Any, ...] = _OWNERS) -> list[Callable[..., Any]]:
@@ -40,11 +51,29 @@ def function_name(target: Any) -> str:
     return getattr(base_function(target), "__name__", str(target)).strip("_")
 
 
+def _flex() -> Any:
+    try:
+        from torch.nn.attention import flex_attention
+    except ImportError:  # added in torch 2.5
+        return None
+    return flex_attention
+
+
 LAYOUT = frozenset(
     torch_functions(
         *("view", "view_as", "_unsafe_view", "reshape", "reshape_as", "flatten", "unflatten", "ravel"),
         *("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis", "contiguous"),
-        *("squeeze", "unsqueeze", "expand", "expand_as", "repeat", "clone", "alias", "detach", "lift_fresh_copy"),
+        *(
+            "squeeze",
+            "unsqueeze",
+            "expand",
+            "expand_as",
+            "repeat",
+            "clone",
+            "alias",
+            "detach",
+            "lift_fresh_copy",
+        ),
         *("to", "_to_copy", "type", "type_as", "float", "half", "bfloat16", "double"),
         *("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"),
         *("dropout1d", "dropout2d", "dropout3d"),
@@ -57,13 +86,28 @@ DIVIDE = frozenset(torch_functions("div", "divide", "true_divide", "truediv"))
 ADD = frozenset(torch_functions("add"))
 SUBTRACT = frozenset(torch_functions("sub", "subtract", "rsub"))
 SOFTMAX = frozenset(torch_functions("softmax", "_softmax", "_safe_softmax", "softmin"))
+FUSED_ATTENTION = frozenset(
+    torch_functions(
+        *("scaled_dot_product_attention", "_scaled_dot_product_attention_math"),
+        *("_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu"),
+        *("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention"),
+    )
+    + torch_functions("flex_attention", owners=(_flex(),))
+)
 CONTRACTION = frozenset(torch_functions("matmul", "mm", "bmm", "einsum", "baddbmm", "tensordot"))
 """Products of two tensors that sum over a shared axis."""
 
-POINTWISE = LAYOUT | MULTIPLY | DIVIDE | ADD | SUBTRACT | frozenset(
-    torch_functions(
-        *("masked_fill", "where", "clamp", "clamp_min", "clamp_max", "tanh", "neg", "exp", "nan_to_num"),
-        *("maximum", "minimum", "max", "relu"),
+POINTWISE = (
+    LAYOUT
+    | MULTIPLY
+    | DIVIDE
+    | ADD
+    | SUBTRACT
+    | frozenset(
+        torch_functions(
+            *("masked_fill", "where", "clamp", "clamp_min", "clamp_max", "tanh", "neg", "exp", "nan_to_num"),
+            *("maximum", "minimum", "max", "relu"),
+        )
     )
 )
 """Operations on attention scores between the product of queries and keys and the softmax."""
@@ -73,7 +117,9 @@ MIXING = frozenset(torch_functions("linear", "conv2d", "convolution", "conv1d"))
 """Layers that may mix the heads of attention weights (Shazeer et al., 2020, talking-heads attention)."""
 
 POOL_TO_POINT = frozenset(
-    torch_functions("mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d")
+    torch_functions(
+        "mean", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d"
+    )
     + torch_functions("_adaptive_avg_pool3d")
 )
 """Means over whole axes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -16,7 +18,7 @@ _LOW = (torch, torch._VF, torch.ops.aten)
 @register_rule(F.batch_norm)
 def batch_norm(call: Call) -> Flow:
     """``batch_norm(input, running_mean, running_var, weight, bias)``."""
-    return call.emit("bn", call.arg(0, "input"), weight=call.arg(3, "weight"), bias=call.arg(4, "bias"))
+    return _batch_norm(call, call.arg(3, "weight"), call.arg(4, "bias"))
 
 
 @register_rule(
@@ -25,12 +27,20 @@ def batch_norm(call: Call) -> Flow:
 )
 def native_batch_norm(call: Call) -> Flow:
     """``batch_norm(input, weight, bias, running_mean, running_var, ...)``."""
-    return call.emit("bn", call.arg(0, "input"), weight=call.arg(1, "weight"), bias=call.arg(2, "bias"))
+    return _batch_norm(call, call.arg(1, "weight"), call.arg(2, "bias"))
 
 
-@register_rule(*torch_functions("layer_norm", "group_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm"))
+def _batch_norm(call: Call, weight: Any, bias: Any) -> Flow:
+    """Of activations it is ``bn``; of a parameter it is weight standardisation, part of that parameter."""
+    data = call.arg(0, "input")
+    return call.wire() if call.flow(data).is_param else call.emit("bn", data, weight=weight, bias=bias)
+
+
+@register_rule(
+    *torch_functions("layer_norm", "group_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
+)
 def layer_norm(call: Call) -> Flow:
-    """``layer_norm(input, shape, weight, bias)``, ``group_norm(input, groups, weight, bias)``, ``rms_norm``."""
+    """``layer_norm(input, shape, weight, bias)``; also of groups and of root mean squares."""
     return call.emit("ln", call.arg(0, "input"), weight=call.arg(2, "weight"), bias=call.arg(3, "bias"))
 
 
@@ -50,7 +60,9 @@ def instance_norm(call: Call) -> Flow:
 def root(call: Call) -> Flow:
     """A root of a statistic: what a norm written by hand divides by."""
     value = call.wire()
-    return Flow(value.sources, value.indices, value.params, kind="scale" if value.live else "", joined=value.joined)
+    return Flow(
+        value.sources, value.indices, value.params, kind="scale" if value.live else "", joined=value.joined
+    )
 
 
 @register_rule(*torch_functions("pow"))
@@ -63,4 +75,10 @@ def power(call: Call) -> Flow:
 def normalize(call: Call) -> Flow:
     """Division by a norm."""
     value = call.wire()
-    return Flow(value.sources, value.indices, value.params, kind="normalised" if value.live else "", joined=value.joined)
+    return Flow(
+        value.sources,
+        value.indices,
+        value.params,
+        kind="normalised" if value.live else "",
+        joined=value.joined,
+    )

@@ -20,16 +20,16 @@ _RULES: dict[Any, Rule] = {}
 def register_rule(*functions: Callable[..., Any]) -> Callable[[RuleT], RuleT]:
     """Decorator: say which primitive these functions are in the graph.
 
-    A rule gets a :class:`~ghn_init.tracing.rules.call.Call` and returns what the call's result carries. It usually
-    ends in ``call.emit(primitive, data, weight=..., bias=...)``, or in ``call.wire()`` where the operation is none
-    of the 15 primitives. It looks at the operation and its arguments only.
+    A rule gets a :class:`~ghn_init.tracing.rules.call.Call` and returns what the call's result carries. It
+    usually ends in ``call.emit(primitive, data, weight=..., bias=...)``, or in ``call.wire()`` where the
+    operation is none of the 15 primitives. It looks at the operation and its arguments only.
 
     A rule registered later replaces an earlier one for the same function.
 
     Args:
-        functions: Function objects as called in the forward (``torch.nn.functional.conv2d``, a function of your own
-            that handles ``__torch_function__``), or ATen operations (``torch.ops.aten.convolution``) for models
-            traced by ``torch.export``.
+        functions: Function objects as called in the forward (``torch.nn.functional.conv2d``, a function of
+            your own that handles ``__torch_function__``), or ATen operations
+            (``torch.ops.aten.convolution``) for models traced by ``torch.export``.
 
     Example:
         >>> import torch, ghn_init

@@ -51,15 +51,13 @@ def _positions(decoded: Tensor, shape: tuple[int, ...], seed: int) -> Tensor:
     """``(1, L, C)`` from ``(1, c, s, s)``: a row for each place of a square grid, in front the class tokens.
 
     Class tokens have no place, so the GHN says nothing of them: their rows are drawn from N(0, 0.02) with a
-    generator of their own. More than 16 rows too many are no tokens but a grid that is not
-    square; then the decoded rows are repeated.
+    generator of their own, at the decoded width, and tiled like the others. More than 16 rows too many are no
+    tokens but a grid that is not square; then the decoded rows are repeated.
     """
-    rows = tile(decoded.flatten(2).permute(0, 2, 1), (1, decoded[0, 0].numel(), shape[2]))
+    rows = decoded.flatten(2).transpose(1, 2)
     tokens = shape[1] - rows.shape[1]
-    if tokens > _MOST_TOKENS:
-        return tile(rows, shape)
-    if tokens <= 0:
-        return rows
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(1, tokens, shape[2], generator=generator).mul_(TOKEN_STD)
-    return torch.cat([drawn.to(rows), rows], dim=1)
+    if 0 < tokens <= _MOST_TOKENS:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(1, tokens, rows.shape[2], generator=generator).mul_(TOKEN_STD)
+        rows = torch.cat([drawn.to(rows), rows], dim=1)
+    return tile(rows, shape)

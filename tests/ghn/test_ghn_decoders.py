@@ -1,0 +1,78 @@
+"""What every registered weight decoder must do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ghn_init.ghn import GHNConfig
+from ghn_init.ghn.decoders import DECODERS, VectorDecoder
+
+MOST = (12, 10, 5, 5)
+
+
+def config(name: str, crop: str = "centre") -> GHNConfig:
+    return GHNConfig(hid=16, heads=4, num_classes=7, max_shape=MOST, decoder=name, kernel_crop=crop)
+
+
+def decoder(name: str, crop: str = "centre"):
+    torch.manual_seed(2)
+    return DECODERS[name](config(name, crop)).double()
+
+
+def rows(count: int) -> torch.Tensor:
+    return torch.randn(count, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("crop", ["centre", "top_left"])
+@pytest.mark.parametrize("name", sorted(DECODERS))
+@settings(max_examples=25, deadline=None)
+@given(out=st.integers(1, MOST[0]), into=st.integers(1, MOST[1]), kh=st.integers(1, 5), kw=st.integers(1, 5))
+def test_a_smaller_call_gives_a_part_of_the_largest(name, crop, out, into, kh, kw):
+    decode = decoder(name, crop)
+    whole = decode(rows(3), *MOST[:2], MOST[2:])
+    first = (5 // 2 - kh // 2, 5 // 2 - kw // 2) if crop == "centre" else (0, 0)
+    part = whole[:, :out, :into, first[0] : first[0] + kh, first[1] : first[1] + kw]
+    torch.testing.assert_close(decode(rows(3), out, into, (kh, kw)), part)
+
+
+@pytest.mark.parametrize("kernel", [(6, 6), (9, 7), (1, 8), (14, 3)])
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_a_kernel_beyond_the_largest_is_interpolated(name, kernel):
+    decode = decoder(name)
+    small = decode(rows(2), 4, 3, (min(kernel[0], 5), min(kernel[1], 5)))
+    large = decode(rows(2), 4, 3, kernel)
+    assert large.shape == (2, 4, 3, *kernel)
+    torch.testing.assert_close(
+        large[1, 2], torch.nn.functional.interpolate(small[1], kernel, mode="bilinear")[2]
+    )
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_class_weights_have_a_row_for_each_class(name):
+    decode = decoder(name)
+    narrow, wide = decode.class_weight(rows(2), 4), decode.class_weight(rows(2), MOST[1])
+    assert narrow.shape == (2, 7, 4, 1, 1)
+    torch.testing.assert_close(narrow, wide[:, :, :4])
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_gradients_reach_every_parameter_of_a_decoder(name):
+    decode = decoder(name)
+    loss = decode(rows(2), *MOST[:2], (5, 5)).pow(2).sum() + decode.class_weight(rows(1), 3).pow(2).sum()
+    loss.backward()
+    for label, parameter in decode.named_parameters():
+        assert parameter.grad is not None, label
+        assert parameter.grad.abs().sum() > 0, label
+
+
+def test_vectors_of_a_node_do_not_depend_on_the_others():
+    torch.manual_seed(3)
+    vectors = VectorDecoder(config("conv")).double()
+    x = rows(5)
+    assert vectors(x).shape == (5, 2, 12)
+    assert vectors.class_bias(x).shape == (5, 7)
+    torch.testing.assert_close(vectors(x)[2:3], vectors(x[2:3]))
+    torch.testing.assert_close(vectors.class_bias(x)[4:], vectors.class_bias(x[4:]))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+TEN_CLASSES: dict[str, Any] = {"options": {"num_classes": 10}}
+"""The bundled GHN's class count."""
+
 TEXT: dict[str, Any] = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -76,7 +79,7 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
             "vocab_size": 1000,
         },
     ),
-    "deit": ("AutoModelForImageClassification", IMAGE),
+    "deit": ("AutoModel", IMAGE),
     "dinov2": ("AutoModelForImageClassification", {**IMAGE, "patch_size": 14, "image_size": 56}),
     "beit": ("AutoModelForImageClassification", IMAGE),
     "convnext": (
@@ -93,11 +96,11 @@ def cases(suite: str) -> list[tuple[str, dict[str, Any]]]:
     if suite == "torchvision":
         from torchvision import models
 
-        return [(f"torchvision:{name}", {}) for name in models.list_models(module=models)]
+        return [(f"torchvision:{name}", TEN_CLASSES) for name in models.list_models(module=models)]
     if suite == "timm":
         lines = Path(__file__).with_name("timm_models.txt").read_text(encoding="utf-8").splitlines()
-        return [(f"timm:{line}", {}) for line in lines if line and not line.startswith("#")]
+        return [(f"timm:{line}", TEN_CLASSES) for line in lines if line and not line.startswith("#")]
     return [
-        (f"transformers:{name}", {"options": fields, "auto_class": auto_class})
+        (f"transformers:{name}", {"options": {**fields, "num_labels": 10}, "auto_class": auto_class})
         for name, (auto_class, fields) in TRANSFORMERS.items()
     ]

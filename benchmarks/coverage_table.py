@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,9 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     rows = _read()
     if not options.table:
+        logging.getLogger("ghn_init").setLevel(logging.ERROR)  # reasons go into the table
+        for library in SUITES:
+            import_module(library)  # once, here, rather than in every forked process
         ghn = ghn_init.GHN.from_pretrained(options.ghn) if options.ghn else _bundled()
         todo = [
             (suite, spec, arguments)

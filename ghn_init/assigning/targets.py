@@ -104,7 +104,8 @@ def finite(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
         PredictionError: A value is NaN or infinite, or too large for the dtype.
     """
     cast = value.detach().to(dtype)
-    if torch.isfinite(cast).all():
+    # The extremes are NaN if any value is, and infinite if the largest is; no mask is allocated.
+    if cast.numel() == 0 or all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(cast)):
         return cast
     bad = int((~torch.isfinite(value)).sum())
     cause = (

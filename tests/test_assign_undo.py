@@ -1,0 +1,134 @@
+"""All or nothing: a fault at any write, of any kind, leaves the model bit-equal."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from states import Snapshot, TiedNet
+from torch import nn
+from torch.nn.utils import parametrizations
+from torch.overrides import TorchFunctionMode
+from torchvision.models import resnet18
+
+from ghn_init import AssignError
+from ghn_init.assign import Journal, write
+
+
+def stream(model: nn.Module, fail_at: int, fault: BaseException):
+    for index, (name, parameter) in enumerate(model.named_parameters()):
+        if index == fail_at:
+            raise fault
+        yield {name: torch.full(parameter.shape, 0.5)}
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyboardInterrupt(), MemoryError(), RuntimeError("lost rank"), SystemExit()]
+)
+def test_a_fault_between_writes_restores_every_bit(fault):
+    model = resnet18(num_classes=10)
+    before = Snapshot(model)
+    count = len(before.tensors) - len(list(model.named_buffers()))
+    for fail_at in (0, 1, count // 2, count - 1):
+        with pytest.raises(type(fault)) as caught:
+            write(model, stream(model, fail_at, fault))
+        assert caught.value is fault
+        assert before.changed() == []
+
+
+class FaultyMemory(TorchFunctionMode):
+    """Raises ``fault`` in the ``fail_at``-th copy into the memory of the model, which has changed by then."""
+
+    def __init__(self, model: nn.Module, fail_at: int, fault: BaseException) -> None:
+        super().__init__()
+        self.memory = {parameter.data_ptr() for parameter in model.parameters()}
+        self.fail_at, self.fault, self.writes = fail_at, fault, 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.Tensor.copy_ and args[0].data_ptr() in self.memory:
+            self.writes += 1
+            if self.writes == self.fail_at:
+                raise self.fault
+        return result
+
+
+@pytest.mark.parametrize(
+    ("memory_limit", "fault", "step"),
+    [
+        pytest.param(100_000, KeyboardInterrupt(), 1, id="memory-and-file-at-every-write"),
+        pytest.param(0, RuntimeError("CUDA out of memory"), 9, id="file"),
+        pytest.param(2**30, RuntimeError("CUDA out of memory"), 9, id="memory"),
+    ],
+)
+def test_a_fault_inside_any_write_of_a_real_model_restores_every_bit(memory_limit, fault, step):
+    model = resnet18(num_classes=10)
+    values = {name: torch.full(p.shape, 0.5) for name, p in model.named_parameters()}
+    before = Snapshot(model)
+    expected = AssignError if isinstance(fault, RuntimeError) else KeyboardInterrupt
+    for fail_at in range(1, len(values) + 1, step):
+        with FaultyMemory(model, fail_at, fault), pytest.raises(expected):
+            write(model, [values], journal=Journal(memory_limit))
+        assert before.changed() == [], fail_at
+
+
+def test_an_interrupt_while_values_are_put_back_does_not_leave_them_half_restored():
+    model = TiedNet()
+    values = {name: torch.full(p.shape, 0.5) for name, p in model.named_parameters()}
+    before = Snapshot(model)
+
+    def groups():
+        yield values
+        raise RuntimeError("the interrupt comes when the first value is put back")
+
+    mode = FaultyMemory(model, len(values) + 1, KeyboardInterrupt())
+    with mode, pytest.raises(KeyboardInterrupt):
+        write(model, groups())
+    assert mode.writes == 2 * len(values) + 1
+    assert before.changed() == []
+
+
+def parametrised() -> nn.Sequential:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.Sequential(
+            parametrizations.weight_norm(nn.Linear(6, 5)),
+            parametrizations.spectral_norm(nn.Linear(5, 5)),
+            parametrizations.orthogonal(nn.Linear(5, 4)),
+            nn.utils.weight_norm(nn.Linear(4, 4)),
+            nn.utils.spectral_norm(nn.Linear(4, 3)),
+        )
+
+
+def test_parametrised_tensors_are_restored_with_their_buffers():
+    model = parametrised()
+    before = Snapshot(model)
+    outputs = [layer.weight.clone() for layer in model.eval()]
+    before.modes = [module.training for module in model.modules()]
+
+    def groups():
+        yield {f"{i}.weight": torch.randn(layer.weight.shape) for i, layer in enumerate(model)}
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        write(model, groups())
+    assert before.changed() == []
+    for layer, output in zip(model, outputs, strict=True):
+        assert torch.equal(layer.weight, output)
+
+
+def test_materialised_parameters_are_taken_back():
+    with torch.device("meta"):
+        model = TiedNet()
+    before = Snapshot(model)
+
+    def groups():
+        yield {"embed.weight": torch.ones(12, 8)}
+        raise MemoryError
+
+    from ghn_init.assign import bind
+
+    with pytest.raises(MemoryError):
+        write(bind(model, ["embed.weight", "hidden.weight"], materialize=True), groups())
+    assert before.changed() == []

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
@@ -19,29 +19,17 @@ from ghn_init.errors import CheckpointError
 from ghn_init.graph.primitives import PRIMITIVES
 from ghn_init.hub.card import model_card
 from ghn_init.hub.folder import require_finite, write_folder
+from ghn_init.hub.layout import TYPE_EMBEDDING, rules
 from ghn_init.hub.legacy import read_legacy
 
 _READ_ELSEWHERE = ("debug_level", "pretrained", "is_ghn2", "hid", "layers", "heads")
 _REQUIRED_ARGUMENTS = ("max_shape", "num_classes")
-_TYPE_EMBEDDING = "embed.weight"
 _LISTED = 6
-
-
-class _Rule(NamedTuple):
-    """One tensor: its name here, its original names (the first that is present counts), and its shape.
-
-    A None in the shape is a size that only this library's vocabulary knows, and that is checked when the GHN
-    is built.
-    """
-
-    name: str
-    originals: tuple[str, ...]
-    shape: tuple[int | None, ...]
 
 
 def is_original(state_dict: Mapping[str, Tensor]) -> bool:
     """Whether the tensors have the original authors' names."""
-    return _TYPE_EMBEDDING in state_dict
+    return TYPE_EMBEDDING in state_dict
 
 
 def convert(
@@ -71,7 +59,7 @@ def convert(
     new_state: dict[str, Tensor] = {}
     used: set[str] = set()
     problems: list[str] = []
-    for rule in _rules(new_config):
+    for rule in rules(new_config):
         original = next((name for name in rule.originals if name in state_dict), None)
         if original is None:
             problems.append(f"{rule.originals[0]} is missing")
@@ -125,22 +113,25 @@ def _read_config(
     state: Mapping[str, Tensor], config: Mapping[str, Any] | None, graphormer: bool, where: str
 ) -> dict[str, Any]:
     """This library's configuration dictionary."""
-    hid = _size(state, _TYPE_EMBEDDING, 1, where)
-    primitives = _size(state, _TYPE_EMBEDDING, 0, where)
+    hid = _size(state, TYPE_EMBEDDING, 1, where)
+    primitives = _size(state, TYPE_EMBEDDING, 0, where)
     if primitives != len(PRIMITIVES):
         raise CheckpointError(
             f"{where} was trained on {primitives} primitive operations and this version knows "
             f"{len(PRIMITIVES)} "
             f"({', '.join(PRIMITIVES)}). Their order is unknown, so its predictions would be meaningless."
         )
-    arguments = (
-        _inferred(state, hid, graphormer, where) if config is None else _explicit(config, graphormer, where)
-    )
-    heads = state.get("gnn.0.attn.proj_e.2.weight")
+    sizes = {"hid": hid, "layers": 1, "heads": 8}
+    if graphormer:
+        sizes["layers"] = sum(name.startswith("gnn.") and name.endswith(".ln1.weight") for name in state)
+        sizes["heads"] = _size(state, "gnn.0.attn.proj_e.2.weight", 0, where)
+    if config is None:
+        arguments = _inferred(state, hid, graphormer, where)
+    else:
+        arguments = _explicit(config, graphormer, where)
+        _require_agreement(config, sizes if graphormer else {"hid": hid}, where)
     return {
-        "hid": hid,
-        "layers": sum(name.startswith("gnn.") and name.endswith(".ln1.weight") for name in state) or 1,
-        "heads": int(heads.shape[0]) if heads is not None and heads.dim() else 8,
+        **sizes,
         **arguments,
         "encoder": "graphormer" if graphormer else "gated_gnn",
         "decoder": "conv",
@@ -205,72 +196,6 @@ def _require_agreement(config: Mapping[str, Any], sizes: Mapping[str, int], wher
             raise CheckpointError(
                 f"{where}: its configuration says {name}={config[name]!r}, its tensors {size}."
             )
-
-
-def _rules(config: Mapping[str, Any]) -> Iterator[_Rule]:
-    """Every tensor of a GHN of this configuration."""
-    h, classes = config["hid"], config["num_classes"]
-    out, into, kernel, _ = config["max_shape"]
-    widest = max(out, into)
-    yield _Rule("embedding.primitive.weight", (_TYPE_EMBEDDING,), (len(PRIMITIVES), h))
-    yield _Rule("embedding.channel.weight", ("shape_enc.embed_channel.weight",), (None, h // 4))
-    yield _Rule("embedding.spatial.weight", ("shape_enc.embed_spatial.weight",), (None, h // 4))
-    if config["layernorm"]:
-        yield from _norm("norm", "ln", h)
-    yield from _linear("decoder.positions", "decoder.fc.0", 4 * h * kernel * kernel, h)
-    yield from _linear("decoder.hidden", "decoder.conv.0", 8 * h, 4 * h)
-    yield from _linear("decoder.output", "decoder.conv.2", out * into, 8 * h)
-    yield from _linear("decoder.classes", "decoder.class_layer_predictor.1", classes, out)
-    yield from _linear("vectors.hidden", "decoder_1d.fc.0", 2 * h, h)
-    yield from _linear("vectors.output", "decoder_1d.fc.2", 2 * widest, 2 * h)
-    yield from _linear("vectors.classes", "bias_class.1", classes, widest)
-    yield from _graphormer(config) if config["encoder"] == "graphormer" else _gated_gnn(config)
-
-
-def _graphormer(config: Mapping[str, Any]) -> Iterator[_Rule]:
-    """GHN-3's encoder. Released files hold its node embeddings at the top level, later ones in layer 0."""
-    h = config["hid"]
-    for name, original, rows in (
-        ("in_degree", "centrality_embed_in", 101),
-        ("out_degree", "centrality_embed_out", 101),
-        ("input_distance", "input_dist_embed", 1001),
-    ):
-        originals = (f"{original}.weight", f"gnn.0.{original}.weight")
-        yield _Rule(f"encoder.{name}.weight", originals, (rows, h))
-    yield _Rule("encoder.pair_bias.distance.weight", ("gnn.0.attn.edge_embed.embed.weight",), (257, h))
-    yield from _linear("encoder.pair_bias.hidden", "gnn.0.attn.proj_e.0", h, 2 * h)
-    yield from _linear("encoder.pair_bias.output", "gnn.0.attn.proj_e.2", config["heads"], h)
-    for index in range(config["layers"]):
-        layer, original = f"encoder.layers.{index}", f"gnn.{index}"
-        yield from _norm(f"{layer}.norm1", f"{original}.ln1", h)
-        yield _Rule(f"{layer}.qkv.weight", (f"{original}.attn.to_qkv.weight",), (3 * h, h))
-        yield from _linear(f"{layer}.out", f"{original}.attn.to_out.0", h, h)
-        yield from _norm(f"{layer}.norm2", f"{original}.ln2", h)
-        yield from _linear(f"{layer}.mlp.0", f"{original}.ff.net.0", 4 * h, h)
-        yield from _linear(f"{layer}.mlp.2", f"{original}.ff.net.3", h, 4 * h)
-
-
-def _gated_gnn(config: Mapping[str, Any]) -> Iterator[_Rule]:
-    """GHN-1's and GHN-2's encoder."""
-    h = config["hid"]
-    hidden = h // 2 if config["virtual_edges"] else h
-    branches = [("message", "mlp")] + [("virtual", "mlp_ve")] * config["virtual_edges"]
-    for name, original in branches:
-        yield from _linear(f"encoder.{name}.0", f"gnn.{original}.fc.0", hidden, h)
-        yield from _linear(f"encoder.{name}.2", f"gnn.{original}.fc.2", h, hidden)
-    for kind in ("ih", "hh"):
-        yield _Rule(f"encoder.cell.weight_{kind}", (f"gnn.gru.weight_{kind}",), (3 * h, h))
-        yield _Rule(f"encoder.cell.bias_{kind}", (f"gnn.gru.bias_{kind}",), (3 * h,))
-
-
-def _linear(name: str, original: str, rows: int, columns: int) -> Iterator[_Rule]:
-    yield _Rule(f"{name}.weight", (f"{original}.weight",), (rows, columns))
-    yield _Rule(f"{name}.bias", (f"{original}.bias",), (rows,))
-
-
-def _norm(name: str, original: str, width: int) -> Iterator[_Rule]:
-    yield _Rule(f"{name}.weight", (f"{original}.weight",), (width,))
-    yield _Rule(f"{name}.bias", (f"{original}.bias",), (width,))
 
 
 def _size(state: Mapping[str, Tensor], name: str, axis: int, where: str) -> int:

@@ -15,10 +15,11 @@ from typing import Any
 from ghn_init.errors import CheckpointError
 from ghn_init.hub.pickles.stream import ByteStream
 
-_MAX_INSTRUCTIONS = 1_000_000
-"""Ten times what a training checkpoint of the largest GHN-3 needs; bounds the objects that a file makes."""
+_MAX_INSTRUCTIONS = 300_000
+"""Several times what a training checkpoint of the largest GHN-3 needs; bounds the objects that are made."""
 _MAX_TEXT = 1 << 20
 _MAX_LONG = 32
+_STOP = 0x2E
 _MARK = object()
 
 
@@ -81,24 +82,24 @@ class PickleMachine:
         Raises:
             CheckpointError: the file is truncated or malformed, or names a global that is not allowed.
         """
-        stream = self._stream
-        for _ in range(_MAX_INSTRUCTIONS):
-            code = stream.byte()
-            if code == 0x2E:  # STOP
-                return self._checked(self._pop)
-            instruction = _INSTRUCTIONS.get(code)
-            if instruction is None:
-                raise self._error(f"instruction {code:#04x} is not one that checkpoints use")
-            self._checked(lambda step=instruction: step(self))
-        raise self._error(f"more than {_MAX_INSTRUCTIONS} instructions")
-
-    def _checked(self, step: Callable[[], Any]) -> Any:
         try:
-            return step()
+            return self._interpret()
         except CheckpointError:
             raise
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RuntimeError) as error:
             raise self._error(f"{type(error).__name__}: {error}") from error
+
+    def _interpret(self) -> Any:
+        read_code = self._stream.byte
+        for _ in range(_MAX_INSTRUCTIONS):
+            code = read_code()
+            if code == _STOP:
+                return self._pop()
+            instruction = _INSTRUCTIONS.get(code)
+            if instruction is None:
+                raise ValueError(f"instruction {code:#04x} is not one that checkpoints use")
+            instruction(self)
+        raise ValueError(f"more than {_MAX_INSTRUCTIONS} instructions")
 
     def _error(self, problem: str) -> CheckpointError:
         return CheckpointError(

@@ -35,7 +35,11 @@ class ByteStream:
 
     def byte(self) -> int:
         """The next byte."""
-        return self.exactly(1)[0]
+        data = self._read(1) if self.position < self.limit else b""
+        if not data:
+            raise self.early_end()
+        self.position += 1
+        return data[0]
 
     def exactly(self, count: int) -> bytearray:
         """The next ``count`` bytes."""

@@ -13,6 +13,8 @@ _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The module inside ``torch.compile`` and data-parallel wrappers. Names of parameters are then its names."""
+    if not isinstance(model, nn.Module):
+        raise TraceError(f"Expected a torch.nn.Module, got {type(model).__name__}.")
     while True:
         inner = model._modules.get("_orig_mod")
         if inner is None and isinstance(model, _PARALLEL):
@@ -29,8 +31,6 @@ def check_traceable(model: nn.Module) -> None:
         TraceError: No parameters, an uninitialised (lazy) one, one that shares memory with itself
             (``expand``), or a scripted or quantised module.
     """
-    if not isinstance(model, nn.Module):
-        raise TraceError(f"Expected a torch.nn.Module, got {type(model).__name__}.")
     for path, module in model.named_modules():
         where = (
             f"module {path!r} ({type(module).__name__})" if path else f"the model ({type(module).__name__})"

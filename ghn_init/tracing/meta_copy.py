@@ -159,9 +159,10 @@ def _watch(module: nn.Module, path: str, copied: MetaCopy) -> None:
         if original is not None:
             state["forward"] = original
     state["_compiled_call_impl"] = None
-    forward, stack = module.forward, copied.stack
+    # The wrapper that torch.compile puts around a submodule runs compiled code.
+    forward, stack = module._modules.get("_orig_mod") or module.forward, copied.stack
 
-    @functools.wraps(forward)
+    @functools.wraps(forward, updated=())
     def watched(*args: Any, **kwargs: Any) -> Any:
         stack.append(path)
         try:

@@ -83,7 +83,7 @@ def _record(
         recorder = Recorder(copied.stack, copied.originals, stand_ins, guesses)
         inputs, named = make_placeholders(recorder, args, kwargs)
         try:
-            with recorder:
+            with _eager(), recorder:
                 result = copied.module(*inputs, **named)
         except TraceError:
             raise
@@ -151,6 +151,17 @@ def _prune(graph: fx.Graph) -> None:
     for node in reversed(graph.nodes):
         if not node.users and node.op not in ("placeholder", "output"):
             graph.erase_node(node)
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    """Functions decorated with ``torch.compile`` run uncompiled."""
+    # Nothing is compiled before dynamo is imported, which is slow.
+    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    else:
+        yield
 
 
 @contextmanager

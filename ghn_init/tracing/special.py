@@ -78,31 +78,12 @@ def _to(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def _batch_norm(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Batch norm without its check that a batch has more than one value per channel."""
+    """Batch norm without its demand for more than one value per channel in training."""
 
-    def run(
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        return torch.batch_norm(
-            input,
-            weight,
-            bias,
-            running_mean,
-            running_var,
-            training,
-            momentum,
-            eps,
-            torch.backends.cudnn.enabled,
-        )
+    def run(input: Tensor, *rest: Any, **more: Any) -> Tensor:
+        return torch.empty_like(input)
 
-    return recorder.call(func, args, kwargs, run=run)
+    return recorder.call(func, args, kwargs, run=run, known=False)
 
 
 def _from_guess(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

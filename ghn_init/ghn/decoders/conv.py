@@ -58,7 +58,9 @@ class ConvDecoder(WeightDecoder):
             bias = self.positions.bias.unflatten(0, shape)[:, rows, columns].flatten()
             cut = F.linear(x, weight, bias)
         cut = F.relu(cut).unflatten(1, (-1, rows.stop - rows.start, columns.stop - columns.start))
-        return F.relu(self.hidden(cut.permute(0, 2, 3, 1)))
+        # A matrix product: of strided input, torch picks a kernel by whether the weight needs a gradient.
+        places = cut.permute(0, 2, 3, 1)
+        return F.relu(self.hidden(places.flatten(0, 2))).unflatten(0, places.shape[:3])
 
     def _crop(self, size: int) -> slice:
         side = self._max_shape[2]

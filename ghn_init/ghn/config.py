@@ -160,6 +160,8 @@ _GHN3_SIZES: dict[str, dict[str, Any]] = {
 }
 
 _INTEGERS = ("hid", "layers", "heads", "num_classes")
+_LARGEST = {"hid": 1 << 16, "layers": 1 << 10, "heads": 1 << 10, "num_classes": 1 << 22}
+_LARGEST_SHAPE = (1 << 16, 1 << 16, 1 << 10, 1 << 10)
 _FLAGS = ("virtual_edges", "layernorm", "weight_norm")
 _CHOICES = {
     "kernel_crop": get_args(KernelCrop),
@@ -174,8 +176,9 @@ def _is_count(value: object) -> bool:
 
 def _check_types(config: GHNConfig) -> None:
     for name in _INTEGERS:
-        if not _is_count(getattr(config, name)):
-            raise ConfigError(f"{name} must be a positive integer, got {getattr(config, name)!r}")
+        value = getattr(config, name)
+        if not _is_count(value) or value > _LARGEST[name]:
+            raise ConfigError(f"{name} must be a positive integer of at most {_LARGEST[name]}, got {value!r}")
     for name in _FLAGS:
         if not isinstance(getattr(config, name), bool):
             raise ConfigError(f"{name} must be true or false, got {getattr(config, name)!r}")
@@ -189,6 +192,8 @@ def _check_types(config: GHNConfig) -> None:
     shape = config.max_shape
     if not isinstance(shape, tuple) or len(shape) != 4 or not all(_is_count(size) for size in shape):
         raise ConfigError(f"max_shape must be four positive integers (out, in, kh, kw), got {shape!r}")
+    if any(size > largest for size, largest in zip(shape, _LARGEST_SHAPE, strict=True)):
+        raise ConfigError(f"max_shape must be at most {_LARGEST_SHAPE}, got {shape!r}")
 
 
 def _check_values(config: GHNConfig) -> None:

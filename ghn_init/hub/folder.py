@@ -27,6 +27,24 @@ CARD_FILE = "README.md"
 FORMAT_KEY = "ghn_init_format"
 FORMAT_VERSION = 1
 
+REQUIRED_KEYS = (
+    "primitives",
+    "hid",
+    "layers",
+    "heads",
+    "num_classes",
+    "max_shape",
+    "encoder",
+    "decoder",
+    "virtual_edges",
+    "layernorm",
+    "weight_norm",
+    "kernel_crop",
+    "class_layer",
+    "graph_convention",
+)
+"""Keys of format 1. Most cannot be told from the weights' shapes, so none is filled in by a default."""
+
 _MAX_CONFIG_BYTES = 1 << 20
 
 
@@ -128,7 +146,11 @@ def config_json(config: Mapping[str, Any]) -> str:
 
 
 def write_weights_file(path: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """One ``.safetensors`` file, configuration in its header; tensors that share memory are written twice."""
+    """One ``.safetensors`` file, configuration in its header; tensors that share memory are written twice.
+
+    The configuration is the only header entry, as safetensors writes several in random order, and equal GHNs
+    are to give equal files.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     seen: set[int] = set()
     for name, tensor in tensors.items():
@@ -137,7 +159,7 @@ def write_weights_file(path: Path, config: Mapping[str, Any], state: Mapping[str
             tensors[name] = tensor.clone()
         seen.add(pointer)
     header = json.dumps({FORMAT_KEY: FORMAT_VERSION, **config})
-    save_file(tensors, path, metadata={"format": "pt", "config": header})
+    save_file(tensors, path, metadata={"config": header})
 
 
 def require_finite(state: Mapping[str, Tensor], where: object) -> None:

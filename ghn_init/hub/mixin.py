@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ghn_init.hub.card import model_card
-from ghn_init.hub.folder import CARD_FILE, config_json, write_folder
+from ghn_init.hub.folder import CARD_FILE, config_json, require_finite, write_folder
 from ghn_init.hub.pretrained import PretrainedFiles, build, locate, read
 
 Self = TypeVar("Self", bound="PretrainedMixin")
@@ -103,6 +103,7 @@ class PretrainedMixin(nn.Module):
         Raises:
             CheckpointError: the folder cannot be written, or a weight is not finite.
         """
+        require_finite(self.state_dict(), "this GHN")
         folder = Path(directory)
         if card is None and not (folder / CARD_FILE).exists():
             card = model_card(self.config.to_dict(), self._parameter_count(), str(directory))

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from ghn_init.errors import CheckpointError, GHNInitError
 from ghn_init.hub.convert import convert, is_original
-from ghn_init.hub.folder import CONFIG_FILE, WEIGHTS_FILE, read_folder, read_weights_file, require_finite
+from ghn_init.hub.folder import (
+    CONFIG_FILE,
+    REQUIRED_KEYS,
+    WEIGHTS_FILE,
+    read_folder,
+    read_weights_file,
+    require_finite,
+)
 from ghn_init.hub.legacy import read_legacy
 
 M = TypeVar("M", bound=nn.Module)
@@ -82,6 +89,13 @@ def read(files: PretrainedFiles) -> tuple[dict[str, Any], dict[str, Tensor]]:
     else:
         checkpoint = read_legacy(files.path)
         config, state = convert(checkpoint.state_dict, checkpoint.config, where=files.source)
+    missing = [key for key in REQUIRED_KEYS if key not in config]
+    if missing:
+        raise CheckpointError(
+            f"{files.source}: its configuration lacks {', '.join(missing)}. No default is guessed: the "
+            "weights mean "
+            "something else under another setting. Save the GHN again with save_pretrained."
+        )
     require_finite(state, files.source)
     return config, state
 

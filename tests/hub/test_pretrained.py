@@ -1,0 +1,267 @@
+"""Saving and loading folders and files: bit-equal round trips, and one clear error for everything else."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from parity import golden_arch_graph
+from safetensors.torch import load_file, save_file
+
+from ghn_init.errors import CheckpointError, ConfigError, GHNInitError
+from ghn_init.ghn.config import GHNConfig
+from ghn_init.ghn.model import GHN
+
+CONFIGS = {
+    "ghn3": GHNConfig(hid=16, layers=2, heads=4, num_classes=10, max_shape=(8, 8, 5, 5)),
+    "ghn3 plain": GHNConfig(
+        hid=16, layers=1, heads=2, num_classes=10, max_shape=(8, 16, 3, 3), layernorm=False, weight_norm=False
+    ),
+    "ghn2": GHNConfig.ghn2(hid=16, num_classes=10, max_shape=(8, 8, 5, 5)),
+    "ghn1": GHNConfig.ghn1(hid=16, num_classes=10, max_shape=(8, 8, 5, 5)),
+}
+
+
+def small(name: str = "ghn3") -> GHN:
+    torch.manual_seed(0)
+    return GHN(CONFIGS[name])
+
+
+def equal(first: GHN, second: GHN) -> bool:
+    other = second.state_dict()
+    return first.config == second.config and all(
+        torch.equal(tensor, other[name]) for name, tensor in first.state_dict().items()
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return small().save_pretrained(tmp_path / "ghn")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_round_trip_is_bit_equal_and_so_are_predictions(tmp_path: Path, name: str) -> None:
+    ghn = small(name)
+    path = ghn.save_pretrained(tmp_path / "ghn")
+    loaded = GHN.from_pretrained(path)
+    assert equal(ghn, loaded)
+    graph = golden_arch_graph("resnet18")
+    expected, got = ghn.eval().predict(graph), loaded.predict(graph)
+    assert list(expected) == list(got)
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+    again = GHN.from_pretrained(loaded.save_pretrained(tmp_path / "again"))
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        path / "model.safetensors"
+    ).read_bytes()
+    assert equal(again, ghn)
+
+
+def test_a_loaded_ghn_is_ready_to_use_and_to_train(folder: Path) -> None:
+    before = torch.random.get_rng_state()
+    ghn = GHN.from_pretrained(str(folder))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not ghn.training
+    assert (ghn.source, ghn.commit) == (str(folder), None)
+    assert all(parameter.requires_grad for parameter in ghn.parameters())
+    values = ghn(golden_arch_graph("resnet18"), head="keep").values()
+    sum(value.sum() for value in values).backward()
+    assert ghn.embedding.primitive.weight.grad is not None
+
+
+def test_only_the_three_files_are_written(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["ghn_init_format"] == 1
+    assert len(config["primitives"]) == 15
+    assert (folder / "config.json").stat().st_mode == (folder / "model.safetensors").stat().st_mode
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_type_can_be_chosen_and_is_kept_by_a_save(
+    folder: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    ghn = GHN.from_pretrained(folder, dtype=dtype)
+    assert {parameter.dtype for parameter in ghn.parameters()} == {dtype}
+    again = GHN.from_pretrained(ghn.save_pretrained(tmp_path / "typed"))
+    assert equal(again, ghn)
+    assert {parameter.dtype for parameter in again.parameters()} == {dtype}
+
+
+def test_the_users_default_type_and_device_do_not_matter(folder: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            ghn = GHN.from_pretrained(folder)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert equal(ghn, small())
+    assert {(parameter.dtype, parameter.device.type) for parameter in ghn.parameters()} == {
+        (torch.float32, "cpu")
+    }
+
+
+def test_the_weights_file_alone_is_enough(folder: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.safetensors"
+    (folder / "model.safetensors").rename(alone)
+    assert equal(GHN.from_pretrained(alone), small())
+    assert equal(GHN.from_pretrained(tmp_path, filename="alone.safetensors"), small())
+
+
+def test_a_weights_file_without_header_takes_the_configuration_beside_it(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    save_file(load_file(path), path)
+    assert equal(GHN.from_pretrained(path), small())
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="holds no GHN configuration"):
+        GHN.from_pretrained(path)
+
+
+def test_a_subfolder_is_found(tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path / "models" / "tiny")
+    assert equal(GHN.from_pretrained(tmp_path, subfolder="models/tiny"), small())
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
+        GHN.from_pretrained(tmp_path, subfolder="models")
+
+
+def test_saving_again_keeps_the_users_card_and_the_loaded_ghn(folder: Path) -> None:
+    loaded = GHN.from_pretrained(folder)
+    (folder / "README.md").write_text("mine")
+    small("ghn2").save_pretrained(folder)
+    assert (folder / "README.md").read_text() == "mine"
+    assert equal(GHN.from_pretrained(folder), small("ghn2"))
+    assert equal(loaded, small())
+    loaded.save_pretrained(folder, card="new")
+    assert (folder / "README.md").read_text() == "new"
+
+
+def test_a_failed_save_leaves_the_old_files(folder: Path, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    broken = small("ghn2")
+    broken.vectors.hidden.bias.data[0] = float("nan")
+    with pytest.raises(CheckpointError, match=r"vectors\.hidden\.bias has 1 NaN"):
+        broken.save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(CheckpointError, match="needs a folder"):
+        small().save_pretrained(folder / "config.json")
+
+
+def test_a_save_cut_short_is_noticed(folder: Path, tmp_path: Path) -> None:
+    """As after a crash between the two renames: the configuration is new, the weights are old."""
+    other = small("ghn1").save_pretrained(tmp_path / "other")
+    (other / "config.json").replace(folder / "config.json")
+    with pytest.raises(CheckpointError, match="disagree"):
+        GHN.from_pretrained(folder)
+
+
+def edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    """Apply ``change`` to the configuration, in both places that hold it."""
+
+    def edit(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+        path = folder / "model.safetensors"
+        save_file(load_file(path), path, metadata={"config": json.dumps(config)})
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        (edited(lambda c: c["primitives"].reverse()), ConfigError, "trained on the operation types"),
+        (edited(lambda c: c["primitives"].append("rope")), ConfigError, "trained on the operation types"),
+        (edited(lambda c: c.pop("primitives")), CheckpointError, "lacks primitives"),
+        (edited(lambda c: c.pop("kernel_crop")), CheckpointError, "lacks kernel_crop"),
+        (edited(lambda c: c.update(surprise=1)), ConfigError, "unknown keys"),
+        (edited(lambda c: c.update(hid="16")), ConfigError, "hid must be a positive integer"),
+        (
+            edited(lambda c: c.update(layers=10**9)),
+            ConfigError,
+            "layers must be a positive integer of at most",
+        ),
+        (
+            edited(lambda c: c.update(max_shape=[8, 8, 10**9, 10**9])),
+            ConfigError,
+            "max_shape must be at most",
+        ),
+        (edited(lambda c: c.update(encoder="nothing")), ConfigError, "nothing"),
+        (edited(lambda c: c.update(hid=32)), CheckpointError, "wrong shapes: .* in the file and"),
+        (edited(lambda c: c.update(layers=1)), CheckpointError, r"unknown tensors: encoder\.layers\.1"),
+        (edited(lambda c: c.update(layers=3)), CheckpointError, r"missing tensors: encoder\.layers\.2"),
+        (edited(lambda c: c.update(ghn_init_format=2)), CheckpointError, "upgrade ghn_init"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(
+    folder: Path, change: Callable[[Path], None], kind: type[GHNInitError], said: str
+) -> None:
+    change(folder)
+    with pytest.raises(kind, match=said):
+        GHN.from_pretrained(folder)
+
+
+def rewritten(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Replace a file by a changed copy."""
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes())) and None
+
+
+def with_tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
+    """Write the weights again after ``change``."""
+
+    def edit(folder: Path) -> None:
+        state = load_file(folder / "model.safetensors")
+        change(state)
+        save_file(state, folder / "model.safetensors")
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (rewritten("config.json", lambda data: b"{"), r"config\.json is not valid JSON"),
+        (rewritten("config.json", lambda data: b"[1]"), "holds a JSON list"),
+        (rewritten("config.json", lambda data: b"[" * 100_000), "not valid JSON"),
+        (rewritten("config.json", lambda data: b"\xff\xfe"), "not valid JSON"),
+        (rewritten("config.json", lambda data: data + b" " * (2 << 20)), "larger than"),
+        (rewritten("model.safetensors", lambda data: data[:-1]), "truncated or damaged"),
+        (rewritten("model.safetensors", lambda data: data[:100]), "truncated or damaged"),
+        (rewritten("model.safetensors", lambda data: b""), "truncated or damaged"),
+        (
+            rewritten("model.safetensors", lambda data: struct.pack("<Q", 1 << 60) + data[8:]),
+            "truncated or damaged",
+        ),
+        (rewritten("model.safetensors", lambda data: b"\x80\x04." + data), "truncated or damaged"),
+        (lambda folder: (folder / "model.safetensors").unlink(), r"has no model\.safetensors"),
+        (lambda folder: (folder / "config.json").unlink(), r"has no config\.json"),
+        (with_tensors(lambda s: s["norm.bias"].fill_(float("inf"))), r"norm\.bias has 16 NaN or infinite"),
+        (with_tensors(lambda s: s.pop("norm.bias")), r"missing tensors: norm\.bias"),
+        (with_tensors(lambda s: s.update(extra=torch.ones(1))), "unknown tensors: extra"),
+        (
+            with_tensors(lambda s: s.update({"norm.bias": torch.ones(3)})),
+            r"norm\.bias is \(3,\) in the file and \(16,\)",
+        ),
+    ],
+)
+def test_damaged_folders_are_refused(folder: Path, change: Callable[[Path], Any], said: str) -> None:
+    change(folder)
+    with pytest.raises(CheckpointError, match=said):
+        GHN.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/no/such/place", "~/no-such-ghn", "a/b/c/d"])
+def test_a_path_that_does_not_exist_is_never_looked_up_on_the_hub(name: str) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        GHN.from_pretrained(name)
+
+
+def test_filename_belongs_to_folders(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="belong to folders"):
+        GHN.from_pretrained(folder / "model.safetensors", filename="x.pt")
+    with pytest.raises(CheckpointError, match=r"has no file x\.pt"):
+        GHN.from_pretrained(folder, filename="x.pt")

@@ -14,7 +14,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     bits into the module inside without communication.
     """
     while True:
-        inner = model.module if isinstance(model, _PARALLEL) else model._modules.get("_orig_mod")
+        inner = model.module if isinstance(model, _PARALLEL) else getattr(model, "_orig_mod", None)
         if not isinstance(inner, nn.Module):
             return model
         model = inner

@@ -8,21 +8,6 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from ghn_init.errors import TraceError
 
-_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside ``torch.compile`` and data-parallel wrappers. Names of parameters are then its names."""
-    if not isinstance(model, nn.Module):
-        raise TraceError(f"Expected a torch.nn.Module, got {type(model).__name__}.")
-    while True:
-        inner = model._modules.get("_orig_mod")
-        if inner is None and isinstance(model, _PARALLEL):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
 
 def check_traceable(model: nn.Module) -> None:
     """Raise for models that no front-end can trace.

@@ -10,11 +10,12 @@ from torch import nn
 
 from ghn_init.errors import InputError, TraceError
 from ghn_init.graph import ArchGraph
-from ghn_init.tracing.checks import check_traceable, unwrapped
+from ghn_init.tracing.checks import check_traceable
 from ghn_init.tracing.exported import export
 from ghn_init.tracing.inputs import Inputs, candidate_inputs, given_inputs, no_inputs
 from ghn_init.tracing.lower import lower
 from ghn_init.tracing.recorder import Recording, record
+from ghn_init.wrappers import unwrapped
 
 logger = logging.getLogger("ghn_init")
 Method = Literal["auto", "recorder", "fake", "export"]

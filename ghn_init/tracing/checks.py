@@ -13,9 +13,11 @@ def check_traceable(model: nn.Module) -> None:
     """Raise for models that no front-end can trace.
 
     Raises:
-        TraceError: No parameters, an uninitialised (lazy) one, one that shares memory with itself
+        TraceError: Not a module, no parameters, an uninitialised (lazy) one, one that shares memory with itself
             (``expand``), or a scripted or quantised module.
     """
+    if not isinstance(model, nn.Module):
+        raise TraceError(f"Expected a torch.nn.Module, got {type(model).__name__}.")
     for path, module in model.named_modules():
         where = (
             f"module {path!r} ({type(module).__name__})" if path else f"the model ({type(module).__name__})"

@@ -97,6 +97,12 @@ class GraphBuilder:
             self.drafts[index].slots.append(ParamSlot(name, self.parameters[name], role))
         return self.owner[name] == index
 
+    def release(self, index: int) -> str:
+        """Take the only parameter of a node away again. The node, left without use, is dropped at the end."""
+        name = self.drafts[index].slots.pop().name
+        del self.owner[name]
+        return name
+
     def keep(self, names: Iterable[str], reason: str) -> None:
         """Note why no node owns these parameters, should it stay so."""
         for name in names:

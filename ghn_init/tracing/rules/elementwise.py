@@ -7,6 +7,7 @@ from typing import Any
 
 from ghn_init.tracing.builder import Shape
 from ghn_init.tracing.flow import Flow, merge, union
+from ghn_init.tracing.rules.biases import expert_bias, is_bias_of
 from ghn_init.tracing.rules.call import Call, nodes_in
 from ghn_init.tracing.rules.functions import ADD, DIVIDE, MULTIPLY, SUBTRACT, torch_functions
 from ghn_init.tracing.rules.registry import register_rule
@@ -78,6 +79,8 @@ def bound(call: Call) -> Flow:
 def add_flows(call: Call, left: Flow, right: Flow) -> Flow:
     """``sum`` of two branches, or what adding a parameter to a branch means."""
     if left.live and right.live:
+        if (biased := expert_bias(call, left, right)) is not None:
+            return biased
         joint = union((left.sources, right.sources))
         if len(joint) < 2 or call.node in call.ahead.scores:
             kind = "scale" if "scale" in (left.kind, right.kind) else ""
@@ -141,7 +144,7 @@ def _shift(call: Call, value: Flow, other: Flow) -> Flow:
     ):
         builder.own(value.sources[0], names[0], "bias")
         return Flow(sources=value.sources)
-    if all(_is_vector(shape) for shape in shapes):
+    if all(_is_vector(shape) or is_bias_of(call, value, shape) for shape in shapes):
         return call.bias(value, Flow(params=tuple(names)))
     builder.keep(names, "part of how a position embedding is computed")
     nodes = tuple(

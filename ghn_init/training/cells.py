@@ -143,11 +143,12 @@ class Cell(nn.Module):
         self.before = nn.Sequential(*recipe.conv(c_before, channels, 1, 2 if shrink_before else 1))
         self.last = nn.Sequential(*recipe.conv(c_last, channels, 1))
         self.sources = [tuple(index for _, index in pair) for pair in choices]
-        self.ops = nn.ModuleList(
+        self.left, self.right = (
             nn.ModuleList(
-                recipe.op(name, channels, 2 if reduction and index < 2 else 1) for name, index in pair
+                recipe.op(pair[side][0], channels, 2 if reduction and pair[side][1] < 2 else 1)
+                for pair in choices
             )
-            for pair in choices
+            for side in (0, 1)
         )
         self.concat = concat
         self.channels = channels * (len(choices) if concat else 1)
@@ -155,8 +156,7 @@ class Cell(nn.Module):
     def forward(self, before: Tensor, last: Tensor) -> Tensor:
         """Outputs of the cell before last and of the last cell to this cell's output."""
         states = [self.before(before), self.last(last)]
-        for (first, second), pair in zip(self.sources, self.ops, strict=True):
-            left, right = tuple(pair)
+        for (first, second), left, right in zip(self.sources, self.left, self.right, strict=True):
             states.append(left(states[first]) + right(states[second]))
         steps = states[2:]
         if self.concat:

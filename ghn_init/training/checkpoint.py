@@ -31,8 +31,9 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        if partial.is_file():
+            partial.unlink()
         raise CheckpointError(
             f"{path}: cannot be written ({error}); the checkpoint before it is kept"
         ) from error

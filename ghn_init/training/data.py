@@ -193,7 +193,7 @@ def write_subset(path: str | os.PathLike[str], train: int = 4000, test: int = 10
     Raises:
         DataError: Only the subset itself is at hand, or a count is not a multiple of the number of classes.
     """
-    arrays: dict[str, np.ndarray] = {}
+    chosen: dict[Split, ImageData] = {}
     splits: tuple[tuple[Split, int], ...] = (("train", train), ("test", test))
     for split, count in splits:
         data = fashion_mnist(split)
@@ -205,8 +205,13 @@ def write_subset(path: str | os.PathLike[str], train: int = 4000, test: int = 10
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(data), generator=generator)
         labels = data.labels[order]
-        chosen = torch.cat([order[labels == c][:per_class] for c in range(len(data.classes))])
-        chosen = chosen[torch.randperm(len(chosen), generator=generator)]
-        arrays[f"{split}_images"] = data.images[chosen].numpy()
-        arrays[f"{split}_labels"] = data.labels[chosen].numpy().astype(np.uint8)
-    np.savez_compressed(path, **arrays)
+        picked = torch.cat([order[labels == c][:per_class] for c in range(len(data.classes))])
+        picked = picked[torch.randperm(len(picked), generator=generator)]
+        chosen[split] = ImageData(data.images[picked], data.labels[picked], data.classes, data.source)
+    np.savez_compressed(
+        path,
+        train_images=chosen["train"].images.numpy(),
+        train_labels=chosen["train"].labels.numpy().astype(np.uint8),
+        test_images=chosen["test"].images.numpy(),
+        test_labels=chosen["test"].labels.numpy().astype(np.uint8),
+    )

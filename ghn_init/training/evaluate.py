@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +18,6 @@ from ghn_init.training.data import IMAGE_SIZE, ImageData, prepare
 from ghn_init.training.order import Shuffled
 from ghn_init.training.spaces import Architecture
 from ghn_init.training.targets import prepare_target, trace_target
-
-REAL_MODELS: dict[str, dict[str, Any]] = {}
-"""timm models for evaluation: name → arguments of ``create_model`` beside the name and the class count."""
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,9 @@ def _sample_resnet(rng: Random) -> dict[str, Any]:
 def _build_resnet(args: Arguments, num_classes: int, image_size: int) -> nn.Module:
     from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
+    block: Any = Bottleneck if args["bottleneck"] else BasicBlock  # timm annotates the class as an instance
     return ResNet(
-        Bottleneck if args["bottleneck"] else BasicBlock,
+        block,
         tuple(args["layers"]),
         num_classes,
         channels=tuple(args["channels"]),
@@ -190,7 +191,7 @@ def _sample_mobile(rng: Random) -> dict[str, Any]:
 
 
 def _build_mobile(args: Arguments, num_classes: int, image_size: int) -> nn.Module:
-    from timm.layers import get_act_layer
+    from timm.layers.create_act import get_act_layer
     from timm.models._efficientnet_builder import decode_arch_def
     from timm.models.efficientnet import EfficientNet
     from timm.models.mobilenetv3 import MobileNetV3

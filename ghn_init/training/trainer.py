@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ghn_init.errors import DataError
 from ghn_init.ghn import GHN, GHNConfig
 from ghn_init.training.checkpoint import copy_state, load_checkpoint, save_checkpoint
 from ghn_init.training.config import TrainConfig
@@ -74,6 +75,9 @@ class Trainer:
     ) -> None:
         self.config = config
         self.data = data if data is not None else fashion_mnist("train")
+        if len(self.data) < config.batch_size:
+            count, size = len(self.data), config.batch_size
+            raise DataError(f"{self.data.source}: {count} images are fewer than one batch of {size}")
         self.folder = None if folder is None else Path(folder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)

@@ -1,0 +1,58 @@
+"""The table of an evaluation."""
+
+from __future__ import annotations
+
+import statistics
+
+from ghn_init.ghn import GHN
+from ghn_init.training.data import ImageData
+from ghn_init.training.evaluate import ZeroShot, zero_shot
+from ghn_init.training.families import FAMILIES
+from ghn_init.training.real import SEEN_FAMILIES, UNSEEN_FAMILIES, build
+from ghn_init.training.spaces import Architecture, held_out
+
+
+def evaluation_table(ghn: GHN, data: ImageData, networks: int = 40) -> str:
+    """Markdown: accuracy before any training step on held-out random networks and on timm models.
+
+    Args:
+        ghn: The GHN.
+        data: Test images.
+        networks: Held-out networks of the cell space; a quarter as many of each other family.
+    """
+    lines = [
+        f"Accuracy (%) on {len(data):,} test images before any training step; batch norms use batches of 64.",
+        "",
+        "| held-out networks | number | mean ± standard error | median | max | min |",
+        "|---|---|---|---|---|---|",
+    ]
+    for family in FAMILIES:
+        drawn = held_out(family, networks if family == "cells" else max(2, networks // 4))
+        result = zero_shot(ghn, {f"{family} {i}": each for i, each in enumerate(drawn)}, data)
+        lines.append(_row(family, result))
+        if family == "cells":
+            lines += [
+                _row(f"cells, norm {norm}", _part(result, drawn, norm)) for norm in ("bn", "ln", "none")
+            ]
+    lines += ["", "| timm model | accuracy |", "|---|---|"]
+    for title, models in (("", SEEN_FAMILIES), (" (family not in training)", UNSEEN_FAMILIES)):
+        result = zero_shot(ghn, build(models, ghn.config.num_classes), data)
+        lines += [f"| `{name}`{title} | {100 * value:.1f} |" for name, value in result.accuracies.items()]
+        lines += [f"| `{name}`{title} | failed: {reason} |" for name, reason in result.failed.items()]
+        lines.append(f"| **mean{title}** | **{100 * result.mean:.1f}** |")
+    return "\n".join(lines)
+
+
+def _part(result: ZeroShot, drawn: list[Architecture], norm: str) -> ZeroShot:
+    chosen = {name for name, each in zip(result.accuracies, drawn, strict=True) if each.args["norm"] == norm}
+    return ZeroShot({name: value for name, value in result.accuracies.items() if name in chosen})
+
+
+def _row(name: str, result: ZeroShot) -> str:
+    values = [100 * value for value in result.accuracies.values()]
+    if not values:
+        return f"| {name} | 0 | | | | |"
+    return (
+        f"| {name} | {len(values)} | {100 * result.mean:.1f} ± {100 * result.standard_error:.1f} "
+        f"| {statistics.median(values):.1f} | {max(values):.1f} | {min(values):.1f} |"
+    )

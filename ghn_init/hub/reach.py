@@ -10,7 +10,7 @@ TIMEOUT = 5.0
 """Seconds. The Hub client's own look-up of a repository waits without limit where no answer comes."""
 
 
-def answers(timeout: float = TIMEOUT) -> bool:
+def answers() -> bool:
     """Whether the Hub (or the mirror named by ``HF_ENDPOINT``) gives any HTTP answer.
 
     ``False`` without a request where the Hub client is in offline mode.
@@ -21,7 +21,7 @@ def answers(timeout: float = TIMEOUT) -> bool:
         return False
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
     try:
-        urllib.request.urlopen(request, timeout=timeout).close()
+        urllib.request.urlopen(request, timeout=TIMEOUT).close()
     except urllib.error.HTTPError:
         return True
     except urllib.error.URLError as error:

@@ -241,7 +241,27 @@ def test_twice_verbose_shows_the_traceback(work):
         main(["trace", "resnet19", "-vv"])
 
 
-@pytest.mark.parametrize("command", [[], ["apply"], ["trace"], ["show"], ["convert"], ["push"], ["demo"]])
+def test_demo_measures_both_initialisations(work, capsys):
+    few = ["--steps", "2", "--train-images", "128", "--test-images", "50", "--data", "bundled"]
+    code, out, _ = run(capsys, "demo", "resnet10t", "--ghn", "ghn", *few, "--out", "demo")
+    assert code == 0
+    assert len(re.findall(r"^(?:GHN prediction|timm's own init)(?: +\d+\.\d%){2}$", out, re.M)) == 2
+    assert (work / "demo" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = run(capsys, "demo", "--steps", "0")
+    assert (code, err) == (1, "ghn-init: error: --steps must be at least 1\n")
+
+
+def test_train_and_evaluate(work, capsys):
+    code, _, err = run(capsys, "train", "quick", "run", "--steps", "2", "--data", "bundled")
+    assert code == 0, err
+    code, out, err = run(capsys, "evaluate", "run/ghn", "--images", "64", "--nets", "1", "--data", "bundled")
+    assert code == 0, err
+    assert "%" in out or "accuracy" in out.lower()
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["apply"], ["trace"], ["show"], ["convert"], ["push"], ["demo"], ["train"], ["evaluate"]]
+)
 def test_help_and_wrong_usage(capsys, command):
     with pytest.raises(SystemExit) as left:
         main([*command, "--help"])

@@ -1,8 +1,9 @@
-"""``ghn-init demo``."""
+"""``ghn-init demo``, ``ghn-init train`` and ``ghn-init evaluate``."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,36 @@ from ghn_init.cli.errors import CommandError
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add ``demo`` to the command line."""
+    """Add ``demo``, ``train`` and ``evaluate`` to the command line."""
+    _add_demo(commands, common)
+    train = commands.add_parser(
+        "train",
+        parents=[common],
+        help="train a GHN on random architectures and Fashion-MNIST",
+        description="Train a GHN, or continue the run in a folder; the GHN lies in FOLDER/ghn at the end.",
+    )
+    train.add_argument("config", help="a preset (bundled, quick) or a JSON file of TrainConfig fields")
+    train.add_argument("folder", help="of the run: checkpoint, log, and at the end the GHN")
+    train.add_argument("--data", metavar="FOLDER", help="folder with the Fashion-MNIST files, or 'bundled'")
+    train.add_argument("--steps", help="number of updates in place of the configuration's")
+    train.set_defaults(run=run_train)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        parents=[common],
+        help="accuracy of a GHN's predictions on held-out architectures",
+        description="Predict the weights of networks that no training run draws; measure their accuracy.",
+    )
+    evaluate.add_argument("ghn", help="'bundled', a folder or a Hub id")
+    evaluate.add_argument(
+        "--data", metavar="FOLDER", help="folder with the Fashion-MNIST files, or 'bundled'"
+    )
+    evaluate.add_argument("--images", help="test images (default 2000)")
+    evaluate.add_argument("--nets", help="held-out networks of each family (default 40)")
+    evaluate.set_defaults(run=run_evaluate)
+
+
+def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
     demo = commands.add_parser(
         "demo",
         parents=[common],
@@ -34,6 +64,25 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         help="for the picture (default: ghn-demo)",
     )
     demo.set_defaults(run=run_demo)
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train a GHN."""
+    _training(["train", options.config, options.folder], options, ("data", "steps"))
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Evaluate a GHN."""
+    _training(["evaluate", options.ghn], options, ("data", "images", "nets"))
+
+
+def _training(words: list[str], options: argparse.Namespace, names: Sequence[str]) -> None:
+    from ghn_init.training.__main__ import main
+
+    for name in names:
+        if getattr(options, name) is not None:
+            words += [f"--{name}", getattr(options, name)]
+    main(words)
 
 
 def run_demo(options: argparse.Namespace) -> None:

@@ -67,7 +67,10 @@ def test_same_bits_on_another_number_of_threads_in_another_process(tmp_path):
         "torch.save(values, sys.argv[2])"
     )
     saved = tmp_path / "values.pt"
-    subprocess.run([sys.executable, "-c", script, str(tmp_path), str(saved)], check=True, timeout=300)
+    root = Path(__file__).resolve().parents[1]
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), str(saved)], check=True, timeout=300, cwd=root
+    )
     elsewhere = torch.load(saved, weights_only=True)
     here = ghn_init.predict(resnet18(), GHN)
     assert here.keys() == elsewhere.keys()

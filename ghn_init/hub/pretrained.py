@@ -103,7 +103,7 @@ def read(files: PretrainedFiles) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def build(
     cls: type[M],
     config: Any,
-    state: Mapping[str, Tensor],
+    state: dict[str, Tensor],
     where: str,
     *,
     dtype: torch.dtype | None = None,
@@ -111,12 +111,14 @@ def build(
 ) -> M:
     """``cls(config)`` holding the tensors of ``state``; no random initial value is ever drawn.
 
+    ``state`` is emptied, so that no tensor is held twice.
+
     Raises:
         CheckpointError: names or shapes differ from what the configuration asks for.
     """
     module = _skeleton(cls, config, where)
     require_fit({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, state, where)
-    placed = {name: _place(tensor, dtype, device) for name, tensor in state.items()}
+    placed = {name: _place(state.pop(name), dtype, device) for name in list(state)}
     module.load_state_dict(placed, strict=True, assign=True)
     _require_real(module, where)
     return module

@@ -35,14 +35,28 @@ def joblib_tokens(where: str) -> dict[str, Token]:
     )
 
 
+class _Memory:
+    """A file over bytes in memory that copies only what is read."""
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = memoryview(data)
+        self._position = 0
+
+    def read(self, count: int) -> bytes:
+        """At most ``count`` bytes."""
+        chunk = bytes(self._data[self._position : self._position + count])
+        self._position += len(chunk)
+        return chunk
+
+
 def _read_storage(blob: Blob, where: str) -> Storage:
     if blob.data is None:
         raise ValueError("bytes that were used already")
-    data = bytes(blob.data)
+    data = blob.data
     if data.startswith(ZIP_MAGIC):
         value = read_zip(io.BytesIO(data), len(data), where)
     else:
-        stream = ByteStream(io.BytesIO(data), where, len(data))
+        stream = ByteStream(_Memory(data), where, len(data))
         if PickleMachine(stream, {}).run() != LEGACY_MAGIC:
             raise ValueError("an embedded storage that is no torch file")
         value = read_legacy_body(stream)

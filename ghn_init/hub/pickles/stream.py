@@ -21,13 +21,21 @@ EXPANSION = 32
 to 3 times, and runs of zeros more."""
 
 
+class Readable(Protocol):
+    """What a ByteStream reads from."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most ``count`` bytes; none at the end."""
+        ...
+
+
 class ByteStream:
     """Reads exactly what is asked for, or raises CheckpointError; counts the position for messages.
 
     Memory grows with the bytes that are really there, never with a length that the file only claims.
     """
 
-    def __init__(self, file: BinaryIO, where: str, limit: int) -> None:
+    def __init__(self, file: Readable, where: str, limit: int) -> None:
         self._file = file
         self.where = where
         self.limit = limit
@@ -43,20 +51,35 @@ class ByteStream:
 
     def exactly(self, count: int) -> bytearray:
         """The next ``count`` bytes."""
+        self._require(count)
+        data = bytearray()
+        while len(data) < count:
+            data += self._some(count - len(data))
+        return data
+
+    def fill(self, buffer: memoryview) -> None:
+        """Write the next bytes over all of ``buffer``."""
+        self._require(len(buffer))
+        done = 0
+        while done < len(buffer):
+            chunk = self._some(len(buffer) - done)
+            buffer[done : done + len(chunk)] = chunk
+            done += len(chunk)
+
+    def _require(self, count: int) -> None:
         if count < 0 or count > self.limit - self.position:
             raise CheckpointError(
                 f"{self.where}: at byte {self.position} the file asks for {count} bytes, more than a "
                 "checkpoint of "
                 f"its size may hold ({self.limit}). It is damaged or hostile; nothing was executed."
             )
-        data = bytearray()
-        while len(data) < count:
-            chunk = self._read(min(count - len(data), _CHUNK))
-            if not chunk:
-                raise self.early_end()
-            data += chunk
-            self.position += len(chunk)
-        return data
+
+    def _some(self, most: int) -> bytes:
+        chunk = self._read(min(most, _CHUNK))
+        if not chunk:
+            raise self.early_end()
+        self.position += len(chunk)
+        return chunk
 
     def line(self) -> str:
         """The next line of text, without its newline."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ghn_init.hub.pickles.machine import Blob, Record, Token
+from ghn_init.hub.pickles.stream import ByteStream
 
 _MAX_DIMENSIONS = 8
 
@@ -43,7 +45,7 @@ _NUMPY: dict[str, torch.dtype] = {
 class Storage:
     """A run of ``count`` numbers, read when first used."""
 
-    def __init__(self, dtype: torch.dtype, count: int, load: Callable[[], bytearray] | None = None) -> None:
+    def __init__(self, dtype: torch.dtype, count: int, load: Callable[[Storage], None] | None = None) -> None:
         if type(count) is not int or count < 0:
             raise ValueError(f"a storage of {count!r} numbers")
         self.dtype = dtype
@@ -56,17 +58,18 @@ class Storage:
         """Size in bytes."""
         return self.count * self.dtype.itemsize
 
-    def fill(self, data: bytearray) -> None:
-        """Take the numbers, little-endian."""
-        self._data = as_tensor(data, self.dtype, self.count)
+    def read(self, stream: ByteStream) -> None:
+        """Take the numbers from the stream."""
+        self._data = read_tensor(stream, self.dtype, self.count)
 
     def tensor(self) -> Tensor:
         """The numbers, (count,)."""
         if self._data is None:
             if self.load is None:
                 raise ValueError("a storage without data")
-            self.fill(self.load())
-        assert self._data is not None
+            self.load(self)
+        if self._data is None:
+            raise ValueError("a storage that was not read")
         return self._data
 
 
@@ -115,7 +118,7 @@ class NumpyArray(Record):
         if state.get("numpy_array_alignment_bytes") is not None:
             stream.exactly(stream.byte())
         count = math.prod(shape)
-        flat = as_tensor(stream.exactly(count * kind.dtype.itemsize), kind.dtype, count)
+        flat = read_tensor(stream, kind.dtype, count)
         reversed_axes = tuple(range(len(shape) - 1, -1, -1))
         self._value = (
             flat.reshape(shape) if order == "C" else flat.reshape(shape[::-1]).permute(reversed_axes)
@@ -128,15 +131,19 @@ class NumpyArray(Record):
         return self._value.contiguous()
 
 
-def as_tensor(data: bytearray, dtype: torch.dtype, count: int) -> Tensor:
-    """``data`` as ``count`` numbers, (count,), without a copy."""
-    if len(data) != count * dtype.itemsize:
-        raise ValueError(f"{len(data)} bytes for {count} numbers of {dtype}")
-    if not count:
-        return torch.empty(0, dtype=dtype, device="cpu")
-    if dtype is torch.bool and int(torch.frombuffer(data, dtype=torch.uint8).max()) > 1:
+def read_tensor(stream: ByteStream, dtype: torch.dtype, count: int) -> Tensor:
+    """The next ``count`` little-endian numbers of the stream, (count,), read in place.
+
+    The memory is the operating system's promise until bytes of the file arrive to fill it.
+    """
+    size = count * dtype.itemsize
+    if size > stream.limit:
+        raise ValueError(f"{count} numbers of {dtype} in a file of at most {stream.limit} bytes")
+    data = torch.empty(size, dtype=torch.uint8, device="cpu")
+    stream.fill(data.numpy().data)
+    if dtype is torch.bool and size and int(data.max()) > 1:
         raise ValueError("a boolean that is neither 0 nor 1")
-    return torch.frombuffer(data, dtype=dtype)
+    return data.view(dtype)
 
 
 def sizes(value: Any) -> tuple[int, ...]:
@@ -179,7 +186,8 @@ def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
 def _numpy_scalar(kind: Any, data: Any) -> Any:
     if not isinstance(kind, NumpyType) or not isinstance(data, Blob) or data.data is None:
         raise ValueError("a numpy scalar that is not a plain number")
-    return as_tensor(data.data, kind.dtype, 1).item()
+    stream = ByteStream(io.BytesIO(data.data), "a numpy scalar", len(data.data))
+    return read_tensor(stream, kind.dtype, 1).item()
 
 
 def _encode(text: Any, encoding: Any) -> Blob:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
 
 from ghn_init.errors import CheckpointError
 from ghn_init.hub.pickles.machine import PickleMachine, Token
@@ -16,6 +17,8 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _MAX_STORAGES = 1 << 16
 _MAX_PICKLE = 64 << 20
+T = TypeVar("T")
+
 _ZIP_ERRORS = (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError)
 
 
@@ -49,6 +52,10 @@ class _TorchArchive:
 
     def content(self, name: str, limit: int) -> bytearray:
         """The bytes of an entry, at most ``limit``."""
+        return self._read(name, limit, lambda stream: stream.exactly(stream.limit))
+
+    def _read(self, name: str, limit: int, consume: Callable[[ByteStream], T]) -> T:
+        """What ``consume`` makes of an entry's bytes. Reading all of them checks their CRC."""
         where = f"{self._where}: entry {name}"
         entry = self._entries.get(self._prefix + name)
         if entry is None:
@@ -60,19 +67,24 @@ class _TorchArchive:
             )
         try:
             with self._archive.open(entry) as member:
-                return bytearray(member.read())
+                stream = ByteStream(member, where, entry.file_size)
+                result = consume(stream)
+                stream.finish()
+        except CheckpointError:
+            raise
         except _ZIP_ERRORS as error:
             raise CheckpointError(f"{where} is damaged ({error}): download it again.") from error
+        return result
 
     def storage(self, pid: Any) -> Storage:
         """The storage of a persistent id; its numbers are read when used."""
         dtype, key, count = _storage_id(pid)
         storage = self._storages.get(key)
         if storage is None:
-            storage = self._storages[key] = Storage(dtype, count)
-            size = storage.bytes
-            storage.load = lambda: self.content(f"data/{key}", size)
-            self._spent += size
+            entry = f"data/{key}"
+            storage = Storage(dtype, count, lambda storage: self._read(entry, storage.bytes, storage.read))
+            self._storages[key] = storage
+            self._spent += storage.bytes
         if self._spent > self._size or storage.dtype is not dtype or storage.count != count:
             raise ValueError("storages that overlap or exceed the file")
         return storage
@@ -117,7 +129,7 @@ def read_legacy_body(stream: ByteStream) -> Any:
         storage = storages[key]
         if stream.integer(8) != storage.count:
             raise CheckpointError(f"{where}: storage {key} has another size than its tensors: damaged.")
-        storage.fill(stream.exactly(storage.bytes))
+        storage.read(stream)
     return value
 
 

@@ -21,6 +21,9 @@ DETAILED = 130
 LARGEST = 6000
 """More nodes than this make a picture that nobody can read."""
 
+PLAIN: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.3}
+"""Background of text that edges may pass under."""
+
 _Point = tuple[float, float]
 
 
@@ -172,8 +175,8 @@ def _label(ax: Axes, x: float, y: float, node: Node, colour: str) -> None:
         ax.text(x, y + 0.13, shape, size=5.5, color=colour, **centred)
     where = _where(node)
     if where and node.primitive != "input":
-        text = where if len(where) <= 20 else "…" + where[-19:]
-        ax.text(x, y + 0.385, text, size=4.6, color="#5a6b7a", **centred)
+        text = where if len(where) <= 20 else "…" + where[-19:].lstrip(".")
+        ax.text(x, y + 0.385, text, size=4.6, color="#5a6b7a", bbox=PLAIN, **centred)
 
 
 def _where(node: Node) -> str:
@@ -184,14 +187,13 @@ def _draw_blocks(ax: Axes, graph: ArchGraph, layout: Layout, detailed: bool) -> 
     """The name of each top block over the column where it begins (in crowded pictures only)."""
     if detailed:
         return
-    plain = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.3}
     taken: dict[int, float] = {}  # row -> right end of the last heading
     for index, name in block_starts(graph):
         x = layout.position(index)[0] - 0.37
         row = layout.row[index]
         if x < taken.get(row, -1.0):
             continue
-        ax.text(x, layout.tops[row] - 0.39, name, size=5, color="#444444", va="bottom", zorder=5, bbox=plain)
+        ax.text(x, layout.tops[row] - 0.39, name, size=5, color="#444444", va="bottom", zorder=5, bbox=PLAIN)
         taken[row] = x + 0.2 * len(name) + 0.4
 
 

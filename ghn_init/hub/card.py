@@ -9,7 +9,7 @@ from typing import Any
 _CARD = """\
 ---
 library_name: ghn_init
-tags:
+{licence}tags:
 - graph-hypernetwork
 - weight-initialization
 - ghn_init
@@ -42,7 +42,7 @@ few batches with `ghn_init.calibrate_batchnorm(model, loader)`, or train, before
 {config}
 ```
 
-## References
+{sections}## References
 
 - Knyazev et al., *Parameter Prediction for Unseen Deep Architectures*, NeurIPS 2021 (GHN-2).
 - Knyazev et al., *Can We Scale Transformers to Predict Parameters of Diverse ImageNet Models?*, ICML 2023
@@ -50,13 +50,22 @@ few batches with `ghn_init.calibrate_batchnorm(model, loader)`, or train, before
 """
 
 
-def model_card(config: Mapping[str, Any], parameter_count: int, reference: str) -> str:
+def model_card(
+    config: Mapping[str, Any],
+    parameter_count: int,
+    reference: str,
+    *,
+    licence: str | None = None,
+    sections: Mapping[str, str] | None = None,
+) -> str:
     """Text of the card of a GHN that is loaded as ``GHN.from_pretrained(reference)``.
 
     Args:
         config: the GHN's configuration dictionary.
         parameter_count: number of weights.
         reference: Hub id or folder.
+        licence: identifier that the Hub knows, such as ``"apache-2.0"``; left out when None.
+        sections: heading → text in Markdown: how the GHN was trained, on what, how it was evaluated.
     """
     title = reference.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or "GHN"
     return _CARD.format(
@@ -64,4 +73,6 @@ def model_card(config: Mapping[str, Any], parameter_count: int, reference: str) 
         count=parameter_count,
         reference=json.dumps(reference),
         config=json.dumps(dict(config), indent=2),
+        licence="" if licence is None else f"license: {licence}\n",
+        sections="".join(f"## {title}\n\n{text.strip()}\n\n" for title, text in (sections or {}).items()),
     )

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ghn_init.assign import Binding, Outcome, holders
+from ghn_init.errors import AssignError, ConfigError
 from ghn_init.ghn.plan import Plan
 from ghn_init.graph import ArchGraph
 
@@ -21,10 +22,13 @@ def names_left_out(
     """Tensors of the graph that ``only`` does not allow to change.
 
     A tensor is allowed if its own name is, or that of a parameter that holds it.
+
+    Raises:
+        ConfigError: ``only`` has a name that the model does not.
     """
     if only is None:
         return frozenset()
-    allowed = only if callable(only) else frozenset(only).__contains__
+    allowed = only if callable(only) else _known(model, graph, only).__contains__
     names_of: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False) if model is not None else ():
         names_of.setdefault(id(parameter), []).append(name)
@@ -34,6 +38,34 @@ def names_left_out(
         if not any(allowed(each) for each in (name, *(n for t in held_by for n in names_of[id(t)]))):
             left_out.add(name)
     return frozenset(left_out)
+
+
+def check_adapters(model: nn.Module, only: object) -> None:
+    """Refuse a model with adapters beside its layers, unless the caller says what may change.
+
+    An adapter starts as the identity, which a prediction for it would destroy.
+
+    Raises:
+        AssignError: Layers hold adapters (they name them in ``adapter_layer_names``, as those of peft do).
+    """
+    for path, module in model.named_modules() if isinstance(model, nn.Module) and only is None else ():
+        if hasattr(module, "adapter_layer_names") and hasattr(module, "base_layer"):
+            raise AssignError(
+                f"module {path!r} ({type(module).__name__}) holds adapters, which must start as they are: "
+                "call ghn_init.apply before adding adapters, or pass only= with the parameters that may change"
+            )
+
+
+def _known(model: nn.Module | None, graph: ArchGraph, only: Collection[str]) -> frozenset[str]:
+    names = frozenset([only] if isinstance(only, str) else only)
+    known = {*graph.slots, *graph.unreached, *graph.tied}
+    if model is not None:
+        known.update(name for name, _ in model.named_parameters(remove_duplicate=False))
+    if unknown := sorted(names - known):
+        raise ConfigError(
+            f"only= names {len(unknown)} tensors that the model does not have, {unknown[0]!r} among them"
+        )
+    return names
 
 
 def account(binding: Binding, outcome: Outcome, plan: Plan, graph: ArchGraph) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ghn_init.accounting import account, names_left_out, notes
+from ghn_init.accounting import account, check_adapters, names_left_out, notes
 from ghn_init.assign import bind, write
 from ghn_init.default import resolve_ghn
 from ghn_init.ghn import GHN
 from ghn_init.ghn.plan import Head
 from ghn_init.graph import ArchGraph
-from ghn_init.isolation import isolated
+from ghn_init.isolation import own_generators, plain_settings
 from ghn_init.report import GHNSource, InitReport, by_reason, remember
 from ghn_init.tracing.trace import Method, trace
 from ghn_init.wrappers import unwrapped
@@ -59,6 +59,7 @@ def apply(
             ``keep`` never.
         seed: Of what is drawn rather than predicted (rows for class tokens).
         only: Names of the parameters that may change, or a function that tells them; default all.
+            A model with adapters (LoRA) is refused without it: adapters must start as they are.
         materialize: Give memory to a model on the meta device: on the CPU, or on this device.
         method: How to trace; see :func:`ghn_init.trace`.
         device: Where a GHN that is loaded here runs; a GHN passed as an object stays where it is.
@@ -73,9 +74,10 @@ def apply(
     """
     clock = Clock()
     inner = unwrapped(model)
-    with isolated(seed):
-        with clock("load"):
-            loaded = resolve_ghn(ghn, device=device, **hub)
+    check_adapters(inner, only)
+    with plain_settings(), clock("load"):
+        loaded = resolve_ghn(ghn, device=device, **hub)
+    with plain_settings(), own_generators(seed):
         with clock("trace"):
             graph = _graph_of(inner, loaded, example_inputs, method)
         with clock("plan"):
@@ -125,8 +127,9 @@ def predict(
     Raises:
         GHNInitError: One of its children says what failed, where, and what to do.
     """
-    with isolated(seed):
+    with plain_settings():
         loaded = resolve_ghn(ghn, device=device, **hub)
+    with plain_settings(), own_generators(seed):
         graph = model if isinstance(model, ArchGraph) else _graph_of(model, loaded, example_inputs, method)
         inner = None if isinstance(model, ArchGraph) else unwrapped(model)
         left_out = names_left_out(inner, graph, only)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
 
+_generators_lock = threading.RLock()
+
 
 @contextmanager
-def isolated(seed: int = 0) -> Iterator[None]:
-    """Run a block under plain torch settings, with generators seeded by ``seed``.
+def plain_settings() -> Iterator[None]:
+    """Run a block without gradients, inference mode and autocast, with default dtype float32 on the CPU.
 
-    Inside: no gradients, no inference mode, no autocast, default dtype float32, default device CPU.
-    Afterwards the caller's settings and all random generators (torch CPU and CUDA, Python, NumPy)
-    are as before.
+    The caller's settings are as before afterwards.
     """
     with ExitStack() as stack:
-        stack.enter_context(_generators(seed))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         for kind in ("cpu", "cuda"):
@@ -34,22 +34,23 @@ def isolated(seed: int = 0) -> Iterator[None]:
 
 
 @contextmanager
-def _generators(seed: int) -> Iterator[None]:
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    numpy = sys.modules.get("numpy")
-    numpy_state = None if numpy is None else numpy.random.get_state()
-    python_state = random.getstate()
-    with torch.random.fork_rng(devices=devices):
+def own_generators(seed: int) -> Iterator[None]:
+    """Run a block with the random generators seeded by ``seed``; afterwards they are as before.
+
+    Covers torch (CPU and CUDA), Python and NumPy. Generators belong to the process: blocks of several
+    threads run one after the other, or each would restore what another had set.
+    """
+    with _generators_lock, ExitStack() as stack:
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+        stack.callback(random.setstate, random.getstate())
+        if (numpy := sys.modules.get("numpy")) is not None:
+            stack.callback(numpy.random.set_state, numpy.random.get_state())
+        stack.enter_context(torch.random.fork_rng(devices=devices))
         # torch.manual_seed would also queue a seed for a CUDA that is not initialised yet.
         torch.default_generator.manual_seed(seed)
         for index in devices:
             torch.cuda.default_generators[index].manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            if numpy is not None:
-                numpy.random.set_state(numpy_state)
+        yield
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import logging
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,29 @@ def test_the_model_can_be_trained_copied_and_saved_afterwards(tmp_path):
     optimiser = torch.optim.SGD(model.parameters(), 0.1)
     nn.functional.cross_entropy(model(torch.randn(4, 3, 8, 8)), torch.arange(4)).backward()
     optimiser.step()
+
+
+def test_a_name_in_only_that_the_model_does_not_have_is_an_error():
+    model = ConvNet()
+    before = Snapshot(model)
+    with pytest.raises(ghn_init.ConfigError, match=r"'conv\.wieght'"):
+        ghn_init.apply(model, GHN, example_inputs=IMAGE, only=["conv.wieght", "head.bias"])
+    assert before.changed() == []
+
+
+def test_threads_get_the_same_bits_and_leave_the_generators_alone():
+    models = [ConvNet() for _ in range(8)]
+    torch.manual_seed(1)
+    before = generators()
+    threads = [
+        threading.Thread(target=ghn_init.apply, args=(model, GHN), kwargs={"example_inputs": IMAGE})
+        for model in models
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert generators() == before
+    expected = ghn_init.predict(models[0], GHN, example_inputs=IMAGE)
+    for model in models:
+        assert all(torch.equal(parameter, expected[name]) for name, parameter in model.named_parameters())

@@ -10,7 +10,7 @@ from states import Snapshot, TiedNet
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
-from torchvision.models import resnet18
+from torchvision.models import squeezenet1_1
 
 from ghn_init import AssignError
 from ghn_init.assign import Journal, write
@@ -27,7 +27,7 @@ def stream(model: nn.Module, fail_at: int, fault: BaseException):
     "fault", [KeyboardInterrupt(), MemoryError(), RuntimeError("lost rank"), SystemExit()]
 )
 def test_a_fault_between_writes_restores_every_bit(fault):
-    model = resnet18(num_classes=10)
+    model = squeezenet1_1(num_classes=10)
     before = Snapshot(model)
     count = len(before.tensors) - len(list(model.named_buffers()))
     for fail_at in (0, 1, count // 2, count - 1):
@@ -63,7 +63,7 @@ class FaultyMemory(TorchFunctionMode):
     ],
 )
 def test_a_fault_inside_any_write_of_a_real_model_restores_every_bit(memory_limit, fault, step):
-    model = resnet18(num_classes=10)
+    model = squeezenet1_1(num_classes=10)
     values = {name: torch.full(p.shape, 0.5) for name, p in model.named_parameters()}
     before = Snapshot(model)
     expected = AssignError if isinstance(fault, RuntimeError) else KeyboardInterrupt

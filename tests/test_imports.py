@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "assign": {"errors", "assigning"},
     "batchnorm": {"errors", "assigning", "wrappers"},
     "report": {"graph"},
-    "accounting": {"assign", "ghn", "graph"},
+    "accounting": {"assign", "errors", "ghn", "graph"},
     "default": {"errors", "ghn", "hub"},
     "api": {
         *("accounting", "assign", "default", "errors", "ghn", "graph", "isolation", "report", "tracing"),

@@ -253,3 +253,41 @@ def test_accelerate_cpu_offload_is_written_where_the_weights_are_kept():
     assert "conv.weight" in report.predicted
     image = torch.randn(1, 3, 8, 8)
     assert torch.equal(model(image), expected(image))
+
+
+def test_accelerate_disk_offload_is_refused(tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    model = ConvNet().eval()
+    expected = copy.deepcopy(model)
+    accelerate.disk_offload(model, tmp_path, execution_device="cpu")
+    with pytest.raises(ghn_init.AssignError, match="offloaded to disk"):
+        ghn_init.apply(model, GHN, example_inputs=IMAGE, materialize=True)
+    image = torch.randn(1, 3, 8, 8)
+    assert torch.equal(model(image), expected(image))
+
+
+class WithAdapter(nn.Module):
+    """A linear layer with a low-rank adapter beside it, named as peft names its own."""
+
+    adapter_layer_names = ("lora_A", "lora_B")
+
+    def __init__(self, base_layer: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.lora_A = nn.Linear(base_layer.in_features, 2, bias=False)
+        self.lora_B = nn.Linear(2, base_layer.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base_layer(x) + self.lora_B(self.lora_A(x))
+
+
+def test_adapters_are_refused_unless_the_caller_says_what_may_change():
+    model = ConvNet()
+    model.head = WithAdapter(model.head)
+    before = Snapshot(model)
+    with pytest.raises(ghn_init.AssignError, match=r"'head' \(WithAdapter\) holds adapters"):
+        ghn_init.apply(model, GHN, example_inputs=IMAGE)
+    assert before.changed() == []
+    ghn_init.apply(model, GHN, example_inputs=IMAGE, only=["head.base_layer.weight", "conv.weight"])
+    assert before.changed() == ["conv.weight", "head.base_layer.weight"]

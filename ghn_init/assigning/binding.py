@@ -105,7 +105,7 @@ def _target(model: nn.Module, name: str, device: torch.device | None) -> Target:
         raise AssignError(f"{name!r} is no parameter of the model, so nothing can be written into it")
     if not tensor.is_meta:
         return PlainTarget(name, tensor)
-    memory = offloaded_memory(module, attribute)
+    memory = offloaded_memory(module, name, attribute)
     if memory is not None:
         return OffloadedTarget(name, tensor, memory)
     if device is None:

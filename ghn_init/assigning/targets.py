@@ -116,18 +116,26 @@ def finite(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     raise PredictionError(f"the prediction for parameter {name!r} cannot be written: {cause}")
 
 
-def offloaded_memory(module: nn.Module, attribute: str) -> Tensor | None:
-    """Host memory in which an accelerate hook keeps a parameter; ``None`` if there is none to write into.
+def offloaded_memory(module: nn.Module, name: str, attribute: str) -> Tensor | None:
+    """Host memory in which a hook of accelerate keeps a parameter; ``None`` if none does.
 
-    A map that builds a new tensor at each access (disk offload) has no memory to write into.
+    Raises:
+        AssignError: The hook reads the parameter from disk, so there is no memory to write into.
     """
-    kept = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
-    if not isinstance(kept, Mapping) or attribute not in kept:
-        return None
-    first, second = kept[attribute], kept[attribute]
-    if not isinstance(first, Tensor) or first.data_ptr() != second.data_ptr():
-        return None
-    return first
+    hook = getattr(module, "_hf_hook", None)
+    for each in getattr(hook, "hooks", (hook,)):
+        kept = getattr(each, "weights_map", None)
+        if not isinstance(kept, Mapping) or attribute not in kept:
+            continue
+        first, second = kept[attribute], kept[attribute]
+        # A map that reads from disk builds a new tensor at each access.
+        if first.data_ptr() != second.data_ptr():
+            raise AssignError(
+                f"parameter {name!r} is offloaded to disk and cannot be written there: call ghn_init.apply "
+                "before offloading"
+            )
+        return first
+    return None
 
 
 def locate(model: nn.Module, name: str) -> tuple[nn.Module, str]:

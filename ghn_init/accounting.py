@@ -52,7 +52,7 @@ def check_adapters(model: nn.Module, only: object) -> None:
         if hasattr(module, "adapter_layer_names") and hasattr(module, "base_layer"):
             raise AssignError(
                 f"module {path!r} ({type(module).__name__}) holds adapters, which must start as they are: "
-                "call ghn_init.apply before adding adapters, or pass only= with the parameters that may change"
+                "apply before adding adapters, or pass only= with the parameters that may change"
             )
 
 

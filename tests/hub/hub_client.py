@@ -51,11 +51,12 @@ class HubClient:
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GHN_INIT_"))
         }
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-c", _LOOP],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", **environment},
+            env={**kept, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1", **environment},
             text=True,
         )
 

@@ -16,7 +16,6 @@ from ghn_init.graph import ArchGraph
 from ghn_init.tracing.lower import lower
 from ghn_init.tracing.recorder import record
 
-
 EXPORTED = ("mobilenet_v3_small", "swin_t", "convnext_tiny", "vit_b_32")
 
 
@@ -288,7 +287,8 @@ def block(graph: fx.Graph, x: fx.Node, name: str, shapes: dict[str, tuple[int, .
     return call(torch.add, x, call(torch.matmul, scores, y))
 
 
-def test_ten_thousand_nodes_are_lowered(blocks: int = 2500) -> None:
+def test_ten_thousand_nodes_are_lowered() -> None:
+    blocks = 2500
     graph, shapes = fx.Graph(), {}
     x = graph.placeholder("x")
     x.meta.update(shape=(2, 8, 16), dtype=torch.float32)

@@ -12,7 +12,7 @@ INTRODUCTION = """\
 
 <!-- Written by benchmarks/coverage_table.py from benchmarks/results/coverage.jsonl. Do not edit. -->
 
-`ghn_init.apply` with the bundled GHN on every classification model of torchvision, models of all families of
+`ghn_init.apply` with the GHN {ghn} on every classification model of torchvision, models of all families of
 timm (with 10 classes, as the GHN has), and small random configurations of transformers models. *Parameters*
 are tensors; *values* is the share of the model's numbers that were predicted; *seconds* are CPU seconds of
 `apply` (one thread), tracing included. A kept parameter keeps the model's own initial value; each has its
@@ -25,7 +25,8 @@ Reproduce with `python benchmarks/coverage_table.py --again`.
 def write_page(rows: list[dict[str, Any]], path: Path) -> None:
     """Write the summary, the reasons and the table as Markdown."""
     suites = list(dict.fromkeys(row["suite"] for row in rows))
-    parts = [INTRODUCTION, _summary(rows, suites), _failures(rows), _reasons(rows)]
+    ghns = " and ".join(f"`{ghn}`" for ghn in dict.fromkeys(row["ghn"] for row in rows if "ghn" in row))
+    parts = [INTRODUCTION.format(ghn=ghns), _summary(rows, suites), _failures(rows), _reasons(rows)]
     parts += [_table(suite, [row for row in rows if row["suite"] == suite]) for suite in suites]
     path.write_text("\n".join(part for part in parts if part), encoding="utf-8")
 
@@ -95,7 +96,8 @@ def _table(suite: str, rows: list[dict[str, Any]]) -> str:
 
 def _general(reason: str) -> str:
     """A reason without the sizes and module paths of one model."""
-    return re.sub(r"\b\d+\b", "N", re.sub(r" in '[^']*'", "", reason))
+    reason = re.sub(r" in '[^']*'|(?<=the weight) \S+", "", reason)
+    return re.sub(r"\b\d+\b", "N", reason)
 
 
 def _cell(text: str) -> str:

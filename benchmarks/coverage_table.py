@@ -33,8 +33,6 @@ import ghn_init
 from ghn_init.cli.models import build
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "coverage.jsonl"
-PAGE = HERE.parent / "docs" / "coverage.md"
 SUITES = ("torchvision", "timm", "transformers")
 
 
@@ -57,6 +55,7 @@ def measure(spec: str, arguments: dict[str, Any], ghn: Any) -> dict[str, Any]:
     if broken:
         raise AssertionError(f"values that are not finite: {broken[:5]}")
     return {
+        "ghn": str(report.ghn),
         "nodes": len(report.graph),
         "edges": len(report.graph.edges),
         "parameters": len(names),
@@ -101,8 +100,7 @@ def _child(pipe: Any, spec: str, arguments: dict[str, Any], ghn: Any) -> None:
 def main() -> None:
     """Measure what has no row yet, then write the page."""
     options = _options()
-    RESULTS.parent.mkdir(exist_ok=True)
-    rows = _read()
+    rows = _read(options.results)
     if not options.table:
         logging.getLogger("ghn_init").setLevel(logging.ERROR)  # reasons go into the table
         for library in SUITES:
@@ -121,8 +119,8 @@ def main() -> None:
                 rows[spec] = {"suite": suite, "model": spec, **isolated(spec, arguments, ghn, options.limit)}
                 if "error" in rows[spec]:
                     bar.write(f"{spec}: {rows[spec]['error']}")
-                _write(rows)
-    write_page(list(rows.values()), PAGE)
+                _write(rows, options.results)
+    write_page(list(rows.values()), options.page)
 
 
 def _bundled() -> Any:
@@ -131,19 +129,20 @@ def _bundled() -> Any:
     return resolve_ghn("bundled")
 
 
-def _read() -> dict[str, dict[str, Any]]:
-    if not RESULTS.exists():
+def _read(results: Path) -> dict[str, dict[str, Any]]:
+    if not results.exists():
         return {}
-    lines = RESULTS.read_text(encoding="utf-8").splitlines()
+    lines = results.read_text(encoding="utf-8").splitlines()
     return {row["model"]: row for row in map(json.loads, lines)}
 
 
-def _write(rows: dict[str, dict[str, Any]]) -> None:
+def _write(rows: dict[str, dict[str, Any]], results: Path) -> None:
     """Replace the results as a whole, so that an interruption leaves the last complete state."""
-    partial = RESULTS.with_suffix(".partial")
+    results.parent.mkdir(parents=True, exist_ok=True)
+    partial = results.with_suffix(".partial")
     order = sorted(rows.values(), key=lambda row: (SUITES.index(row["suite"]), row["model"]))
     partial.write_text("".join(json.dumps(row) + "\n" for row in order), encoding="utf-8")
-    partial.replace(RESULTS)
+    partial.replace(results)
 
 
 def _options() -> argparse.Namespace:
@@ -157,6 +156,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--table", action="store_true", help="measure nothing, only write the page")
     parser.add_argument("--ghn", help="another GHN than the bundled one")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds per model (default 600)")
+    parser.add_argument("--results", type=Path, default=HERE / "results" / "coverage.jsonl", help="rows")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "coverage.md", help="the page")
     return parser.parse_args()
 
 

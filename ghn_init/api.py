@@ -34,6 +34,7 @@ def apply(
     ghn: GHNLike = True,
     *,
     example_inputs: Any = None,
+    graph: ArchGraph | None = None,
     head: Head = "auto",
     seed: int = 0,
     only: Only = None,
@@ -55,6 +56,8 @@ def apply(
             :func:`ghn_init.default.resolve_ghn`.
         example_inputs: What the model's forward takes, as for :func:`ghn_init.trace`; found for most
             models.
+        graph: The model's graph from :func:`ghn_init.trace`, where it is at hand, or was made before the model
+            was sharded; traced with the convention that the GHN's ``config.graph_convention`` names.
         head: ``auto`` predicts a classifier only if its class count is the GHN's; ``predict`` always;
             ``keep`` never.
         seed: Of what is drawn rather than predicted (rows for class tokens).
@@ -79,7 +82,7 @@ def apply(
         loaded = resolve_ghn(ghn, device=device, **hub)
     with plain_settings(), own_generators(seed):
         with clock("trace"):
-            graph = _graph_of(inner, loaded, example_inputs, method)
+            graph = graph or _graph_of(inner, loaded, example_inputs, method)
         with clock("plan"):
             left_out = names_left_out(inner, graph, only)
             plan = loaded.plan(graph, head=head, skip=left_out)

@@ -10,8 +10,6 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-_generators_lock = threading.RLock()
-
 
 @contextmanager
 def plain_settings() -> Iterator[None]:
@@ -37,14 +35,19 @@ def plain_settings() -> Iterator[None]:
 def own_generators(seed: int) -> Iterator[None]:
     """Run a block with the random generators seeded by ``seed``; afterwards they are as before.
 
-    Covers torch (CPU and CUDA), Python and NumPy. Generators belong to the process: blocks of several
-    threads run one after the other, or each would restore what another had set.
+    Covers torch (CPU and CUDA), Python and NumPy. Generators belong to the process: beside other threads
+    they are neither seeded nor set back, as either would make those threads draw the same numbers again.
     """
-    with _generators_lock, ExitStack() as stack:
+    if threading.active_count() > 1:
+        yield
+        return
+    with ExitStack() as stack:
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
         stack.callback(random.setstate, random.getstate())
+        random.seed(seed)
         if (numpy := sys.modules.get("numpy")) is not None:
             stack.callback(numpy.random.set_state, numpy.random.get_state())
+            numpy.random.seed(seed)
         stack.enter_context(torch.random.fork_rng(devices=devices))
         # torch.manual_seed would also queue a seed for a CUDA that is not initialised yet.
         torch.default_generator.manual_seed(seed)

@@ -10,8 +10,8 @@ from ghn_init.ghn.plan import Target
 
 GroupKey = tuple[int, ...]
 
-_MOST_ELEMENTS = 1 << 26  # decoded or tiled at once, unless a single tensor is larger
-_CALL_FLOP = 1e8  # a further decoder call must save about this many operations
+_MOST_DECODED = 1 << 26  # elements decoded in one call, unless a single tensor has more
+_MOST_FITTED = 1 << 20  # elements fitted at once, likewise; what stays in the cache is written fastest
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +85,51 @@ def decoded_widths(target: Target, config: GHNConfig) -> tuple[int, int]:
     return min(target.view[0], config.max_shape[0]), min(target.view[1], config.max_shape[1])
 
 
-def decoder_calls(group: Group, config: GHNConfig) -> Iterator[Group]:
-    """Cut a group into decoder calls: by exact widths where that saves work, and by memory."""
-    if len(group.key) < 4:
-        yield group
-        return
+def group_width(group: Group, config: GHNConfig) -> tuple[int, int]:
+    """``(out, in)`` channels that the widest target of a group of weights needs of the decoder."""
     widths = [decoded_widths(target, config) for target in group.targets]
-    out, into = (max(sizes) for sizes in zip(*widths, strict=True))
-    kernel = group.key[2] * group.key[3]
-    wasted = sum(out * into - each[0] * each[1] for each in widths) * kernel * 16 * config.hid
-    distinct = sorted(set(widths))
-    if wasted < _CALL_FLOP * (len(distinct) - 1):
-        distinct, widths = [(out, into)], [(out, into)] * len(widths)
-    for each in distinct:
-        indices = [i for i, width in enumerate(widths) if width == each]
-        at_once = max(1, _MOST_ELEMENTS // (each[0] * each[1] * kernel))
-        for start in range(0, len(indices), at_once):
-            yield group.part(indices[start : start + at_once])
+    return max(out for out, _ in widths), max(into for _, into in widths)
+
+
+def decoder_calls(groups: Iterable[Group], config: GHNConfig) -> Iterator[list[Group]]:
+    """Groups as decoder calls: weights cut by exact widths and joined up to a bound of memory."""
+    call: list[Group] = []
+    total = 0
+    for group in groups:
+        if len(group.key) < 4:
+            yield [group]
+            continue
+        for part in _by_width(group, config):
+            elements = len(part.targets) * _decoded_elements(part, config)
+            if call and total + elements > _MOST_DECODED:
+                yield call
+                call, total = [], 0
+            call.append(part)
+            total += elements
+    if call:
+        yield call
+
+
+def _decoded_elements(group: Group, config: GHNConfig) -> int:
+    out, into = group_width(group, config)
+    return out * into * group.key[2] * group.key[3]
+
+
+def _by_width(group: Group, config: GHNConfig) -> Iterator[Group]:
+    """Cut a group of weights into parts of equal width, none above the bound of memory."""
+    widths = [decoded_widths(target, config) for target in group.targets]
+    for width in sorted(set(widths)):
+        part = group.part(i for i, each in enumerate(widths) if each == width)
+        at_once = max(1, _MOST_DECODED // _decoded_elements(part, config))
+        for start in range(0, len(part.targets), at_once):
+            yield part.part(range(start, min(start + at_once, len(part.targets))))
 
 
 def in_portions(targets: Sequence[Target]) -> Iterator[range]:
     """Runs of targets that together have a bounded number of elements."""
     start, total = 0, 0
     for i, target in enumerate(targets):
-        if i > start and total + target.numel > _MOST_ELEMENTS:
+        if i > start and total + target.numel > _MOST_FITTED:
             yield range(start, i)
             start, total = i, 0
         total += target.numel

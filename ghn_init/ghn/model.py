@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ghn_init.errors import ConfigError
 from ghn_init.ghn.config import GHNConfig
-from ghn_init.ghn.decoders import DECODERS, VectorDecoder, decode_group
+from ghn_init.ghn.decoders import DECODERS, VectorDecoder, decode_groups
 from ghn_init.ghn.embedding import NodeEmbedding
 from ghn_init.ghn.encoders import ENCODERS
 from ghn_init.ghn.fit import fit, own_memory
@@ -115,12 +115,15 @@ class GHN(PretrainedMixin, nn.Module):
             PredictionError: A decoded value is not finite.
         """
         x = self.encode([graph])
-        for call in self._calls([graph], head, skip):
-            decoded = decode_group(self.decoder, self.vectors, self.config, x, call, check=True)
-            for portion in in_portions(call.targets):
-                yield {
-                    call.targets[i].name: own_memory(fit(decoded[i], call.targets[i], seed)) for i in portion
-                }
+        for call in decoder_calls(self._groups([graph], head, skip), self.config):
+            decoded = decode_groups(self.decoder, self.vectors, self.config, x, call, check=True)
+            for group, values in zip(call, decoded, strict=True):
+                for portion in in_portions(group.targets):
+                    targets = [group.targets[i] for i in portion]
+                    yield {
+                        target.name: own_memory(fit(values[i], target, seed))
+                        for i, target in zip(portion, targets, strict=True)
+                    }
 
     def predict(
         self, graph: ArchGraph, *, head: Head = "auto", seed: int = 0, skip: Collection[str] = ()
@@ -155,10 +158,11 @@ class GHN(PretrainedMixin, nn.Module):
             return self.forward([graphs], head=head, seed=seed)[0]
         x = self.encode(graphs)
         found: list[dict[str, Tensor]] = [{} for _ in graphs]
-        for call in self._calls(graphs, head):
-            decoded = decode_group(self.decoder, self.vectors, self.config, x, call)
-            for target, owner, values in zip(call.targets, call.owners, decoded, strict=True):
-                found[owner][target.name] = fit(values, target, seed)
+        for call in decoder_calls(self._groups(graphs, head), self.config):
+            decoded = decode_groups(self.decoder, self.vectors, self.config, x, call)
+            for group, values in zip(call, decoded, strict=True):
+                for target, owner, each in zip(group.targets, group.owners, values, strict=True):
+                    found[owner][target.name] = fit(each, target, seed)
         return found
 
     def _groups(self, graphs: Iterable[ArchGraph], head: Head, skip: Collection[str] = ()) -> list[Group]:
@@ -169,10 +173,6 @@ class GHN(PretrainedMixin, nn.Module):
             listed += [(target, offset + target.node, owner) for target in targets]
             offset += len(graph)
         return group_targets(listed, self.config.max_shape)
-
-    def _calls(self, graphs: Iterable[ArchGraph], head: Head, skip: Collection[str] = ()) -> Iterator[Group]:
-        for group in self._groups(graphs, head, skip):
-            yield from decoder_calls(group, self.config)
 
 
 _Part = TypeVar("_Part")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghn_init.ghn import GHNConfig
-from ghn_init.ghn.decoders import DECODERS, VectorDecoder
+from ghn_init.ghn.decoders import DECODERS, VectorDecoder, blockwise
 
 MOST = (12, 10, 5, 5)
 
@@ -76,3 +76,21 @@ def test_vectors_of_a_node_do_not_depend_on_the_others():
     assert vectors.class_bias(x).shape == (5, 7)
     torch.testing.assert_close(vectors(x)[2:3], vectors(x[2:3]))
     torch.testing.assert_close(vectors.class_bias(x)[4:], vectors.class_bias(x[4:]))
+
+
+@pytest.mark.parametrize("block", [1, 7 * 6, 2 * 7 * 6, 1 << 20])
+def test_blockwise_linear_has_the_values_and_gradients_of_the_whole_layer(block, monkeypatch):
+    monkeypatch.setattr(blockwise, "_BLOCK_ELEMENTS", block)
+    generator = torch.Generator().manual_seed(4)
+    weight, bias, *rows = (
+        torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for shape in ((5, 7, 6), (5, 7), (3, 6), (1, 6), (4, 6))
+    )
+    widths = [(5, 7), (2, 7), (4, 3)]
+
+    def applied(weight, bias, *rows):
+        return blockwise.blockwise_linear(weight, bias, widths, rows)
+
+    for each, x, (out, into) in zip(applied(weight, bias, *rows), rows, widths, strict=True):
+        torch.testing.assert_close(each, (torch.einsum("oik,mk->moi", weight, x) + bias)[:, :out, :into])
+    assert torch.autograd.gradcheck(applied, (weight, bias, *rows))

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from ghn_init.ghn.config import GHNConfig
+
+
+class Request(NamedTuple):
+    """Arguments of :meth:`WeightDecoder.forward`."""
+
+    x: Tensor
+    out: int
+    into: int
+    kernel: tuple[int, int]
 
 
 class WeightDecoder(nn.Module, ABC):
@@ -30,6 +40,10 @@ class WeightDecoder(nn.Module, ABC):
         Returns:
             ``(n, out, into, kh, kw)``; what a wider call would give, cut to the wanted channels.
         """
+
+    def decode_many(self, requests: Sequence[Request]) -> list[Tensor]:
+        """What :meth:`forward` gives for each request; a decoder may share work between them."""
+        return [self(*request) for request in requests]
 
     @abstractmethod
     def last_layers(self) -> tuple[nn.Linear, ...]:

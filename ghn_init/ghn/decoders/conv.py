@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ghn_init.ghn.config import GHNConfig
-from ghn_init.ghn.decoders.base import WeightDecoder, register_decoder
+from ghn_init.ghn.decoders.base import Request, WeightDecoder, register_decoder
+from ghn_init.ghn.decoders.blockwise import blockwise_linear
 
 
 @register_decoder("conv")
@@ -30,16 +33,17 @@ class ConvDecoder(WeightDecoder):
 
     def forward(self, x: Tensor, out: int, into: int, kernel: tuple[int, int]) -> Tensor:
         """See :meth:`WeightDecoder.forward`."""
-        features = self._features(x, kernel)
-        decoded = self._channels(features, out, into).permute(0, 3, 4, 1, 2)
-        if tuple(decoded.shape[3:]) == kernel:
-            return decoded
-        wide = decoded.flatten(0, 1)
-        return F.interpolate(wide, kernel, mode="bilinear").unflatten(0, (len(x), out))
+        return self.decode_many([Request(x, out, into, kernel)])[0]
+
+    def decode_many(self, requests: Sequence[Request]) -> list[Tensor]:
+        """See :meth:`WeightDecoder.decode_many`; the last layer, which is the largest, is read only once."""
+        features = [self._features(request.x, request.kernel) for request in requests]
+        decoded = self._channels(features, [(request.out, request.into) for request in requests])
+        return [_placed(each, request.kernel) for each, request in zip(decoded, requests, strict=True)]
 
     def class_weight(self, x: Tensor, into: int) -> Tensor:
         """See :meth:`WeightDecoder.class_weight`."""
-        decoded = self._channels(self._features(x, (1, 1)), self._max_shape[0], into)[:, 0, 0]
+        decoded = self._channels([self._features(x, (1, 1))], [(self._max_shape[0], into)])[0][:, 0, 0]
         return self.classes(F.relu(decoded).transpose(1, 2)).transpose(1, 2)[..., None, None]
 
     def last_layers(self) -> tuple[nn.Linear, ...]:
@@ -69,13 +73,25 @@ class ConvDecoder(WeightDecoder):
             return slice(0, size)
         return slice(side // 2 - size // 2, side // 2 + math.ceil(size / 2))
 
-    def _channels(self, features: Tensor, out: int, into: int) -> Tensor:
-        """``(n, kh, kw, out, into)`` from ``(n, kh, kw, 8 hid)`` features."""
-        weight, bias = self.output.weight, self.output.bias
+    def _channels(self, features: Sequence[Tensor], widths: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """``(n, kh, kw, out, into)`` from ``(n, kh, kw, 8 hid)`` features, for each of several."""
         shape = self._max_shape[:2]
-        if into < shape[1]:
-            weight = weight.unflatten(0, shape)[:out, :into].flatten(0, 1)
-            bias = bias.unflatten(0, shape)[:out, :into].flatten()
-        elif out < shape[0]:
-            weight, bias = weight[: out * into], bias[: out * into]
-        return F.linear(features, weight, bias).unflatten(-1, (out, into))
+        alike = {width: [i for i, each in enumerate(widths) if each == width] for width in widths}
+        joined = [torch.cat([features[i].flatten(0, 2) for i in indices]) for indices in alike.values()]
+        weight, bias = self.output.weight.unflatten(0, shape), self.output.bias.unflatten(0, shape)
+        decoded = blockwise_linear(weight, bias, list(alike), joined)
+        result: dict[int, Tensor] = {}
+        for whole, indices in zip(decoded, alike.values(), strict=True):
+            parts = whole.split([features[i].shape[:3].numel() for i in indices])
+            for i, part in zip(indices, parts, strict=True):
+                result[i] = part.unflatten(0, features[i].shape[:3])
+        return [result[i] for i in range(len(features))]
+
+
+def _placed(decoded: Tensor, kernel: tuple[int, int]) -> Tensor:
+    """``(n, out, in, kh, kw)`` from ``(n, kh', kw', out, in)``, interpolated beyond the largest kernel."""
+    decoded = decoded.permute(0, 3, 4, 1, 2)
+    if tuple(decoded.shape[3:]) == kernel:
+        return decoded
+    wide = F.interpolate(decoded.flatten(0, 1), kernel, mode="bilinear")
+    return wide.unflatten(0, decoded.shape[:2])

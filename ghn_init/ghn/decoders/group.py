@@ -1,4 +1,4 @@
-"""One decoder call: the normalised values of every target of a group, before they are fitted."""
+"""One decoder call: the normalised values of every target of some groups, before they are fitted."""
 
 from __future__ import annotations
 
@@ -9,56 +9,57 @@ from torch import Tensor
 
 from ghn_init.errors import PredictionError
 from ghn_init.ghn.config import GHNConfig
-from ghn_init.ghn.decoders.base import WeightDecoder
+from ghn_init.ghn.decoders.base import Request, WeightDecoder
 from ghn_init.ghn.decoders.vector import VectorDecoder
-from ghn_init.ghn.grouping import Group, decoded_widths
+from ghn_init.ghn.grouping import Group, group_width
 from ghn_init.ghn.normalise import bounded_bias, bounded_norm_weight
 
 
-def decode_group(
+def decode_groups(
     decoder: WeightDecoder,
     vectors: VectorDecoder,
     config: GHNConfig,
     x: Tensor,
-    group: Group,
+    groups: Sequence[Group],
     *,
     check: bool = False,
-) -> Sequence[Tensor]:
-    """Decode a group.
+) -> list[Sequence[Tensor]]:
+    """Decode groups that are all of weights, or one group of another kind.
 
     Args:
         decoder: For weights.
         vectors: For norm weights and biases.
         config: Largest shape, and whether values are normalised.
         x: ``(N, hid)`` embeddings of all nodes of the batch.
-        group: What to decode.
+        groups: What to decode.
         check: Whether to raise an error for values that are not finite.
 
     Returns:
-        For each target a tensor ``(size,)`` or ``(out, in, kh, kw)``, which :func:`ghn_init.ghn.fit.fit`
-        brings to the target's shape.
+        For each group and target a tensor ``(size,)`` or ``(out, in, kh, kw)``, which
+        :func:`ghn_init.ghn.fit.fit` brings to the target's shape.
 
     Raises:
         PredictionError: A value is NaN or infinite, and ``check`` is set.
     """
-    rows = x.index_select(0, torch.tensor(group.nodes, device=x.device))
-    if group.targets[0].is_vector:
-        decoded = vectors(rows)
-    elif group.targets[0].kind == "class_bias":
-        decoded = vectors.class_bias(rows)
+    rows = [x.index_select(0, torch.tensor(group.nodes, device=x.device)) for group in groups]
+    kind = groups[0].targets[0].kind
+    if groups[0].targets[0].is_vector:
+        decoded = [vectors(rows[0])]
+    elif kind == "class_bias":
+        decoded = [vectors.class_bias(rows[0])]
+    elif kind == "class_weight":
+        decoded = [decoder.class_weight(rows[0], group_width(groups[0], config)[1])]
     else:
-        decoded = _weights(decoder, config, rows, group)
+        decoded = decoder.decode_many(
+            [
+                Request(each, *group_width(group, config), (group.key[2], group.key[3]))
+                for each, group in zip(rows, groups, strict=True)
+            ]
+        )
     if check:
-        _check_finite(decoded, group)
-    return _normalised(decoded, config, group)
-
-
-def _weights(decoder: WeightDecoder, config: GHNConfig, rows: Tensor, group: Group) -> Tensor:
-    widths = [decoded_widths(target, config) for target in group.targets]
-    out, into = (max(sizes) for sizes in zip(*widths, strict=True))
-    if group.targets[0].kind == "class_weight":
-        return decoder.class_weight(rows, into)
-    return decoder(rows, out, into, (group.key[2], group.key[3]))
+        for values, group in zip(decoded, groups, strict=True):
+            _check_finite(values, group)
+    return [_normalised(values, config, group) for values, group in zip(decoded, groups, strict=True)]
 
 
 def _normalised(decoded: Tensor, config: GHNConfig, group: Group) -> Sequence[Tensor]:

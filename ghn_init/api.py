@@ -56,7 +56,7 @@ def apply(
             :func:`ghn_init.default.resolve_ghn`.
         example_inputs: What the model's forward takes, as for :func:`ghn_init.trace`; found for most
             models.
-        graph: The model's graph from :func:`ghn_init.trace`, where it is at hand, or was made before the model
+        graph: The model's graph from :func:`ghn_init.trace`, where it is at hand or was made before the model
             was sharded; traced with the convention that the GHN's ``config.graph_convention`` names.
         head: ``auto`` predicts a classifier only if its class count is the GHN's; ``predict`` always;
             ``keep`` never.

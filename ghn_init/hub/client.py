@@ -160,7 +160,7 @@ def hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         raise
     except (_transport_error(), errors.EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         cause = error.__cause__ or error
-        if hasattr(cause, "response"):
+        if getattr(cause, "response", None) is not None:
             raise HubError(_http_message(at, cause)) from error
         raise HubError(
             f"{at}: the exchange with the Hub failed ({type(cause).__name__}: {_first_line(cause)}). "
@@ -213,7 +213,7 @@ def _weight_files(repo_id: str, commit: str, token: str | bool | None) -> list[s
 
 def _unreachable_message(at: str, error: BaseException) -> str:
     cause: BaseException = error.__cause__ or error
-    if hasattr(cause, "response"):
+    if getattr(cause, "response", None) is not None:
         return f"{_http_message(at, cause)} It is not in the local cache."
     return (
         f"{at} is not in the local cache and the Hub could not be reached or use of the network is off "

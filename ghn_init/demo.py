@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MODEL = "resnet18"
 PICTURE = "curves.png"
 GHN_LABEL, DEFAULT_LABEL = "GHN prediction", "timm's own init"
-MARKS = (0, 5, 10, 20, 30, 50, 75, 100, 150)
+MARKS = (0, 5, 10, 20, 50, 100, 150)
 Reporter = Callable[[str], None]
 
 
@@ -150,18 +150,18 @@ def plot(curves: dict[str, Curve], model: str, path: Path) -> Path | None:
         percent = [100 * value for value in curve.accuracies]
         axes.plot(curve.steps, percent, color=colour, marker=style, markersize=4, linewidth=2, label=name)
         axes.annotate(
-            f"{percent[0]:.1f} %", (curve.steps[0], percent[0]), (8, 0), textcoords="offset points",
-            color=colour, va="center", fontsize=9,
+            f"{percent[0]:.1f} %", (curve.steps[0], percent[0]), (0, 7), textcoords="offset points",
+            color=colour, ha="left", fontsize=9,
         )  # fmt: skip
     axes.axhline(10, color="grey", linewidth=0.8, linestyle=":")
-    axes.text(1, 10.6, "chance", color="grey", fontsize=8, ha="right", transform=axes.get_yaxis_transform())
+    axes.text(0.995, 11, "chance", color="grey", fontsize=8, ha="right", transform=axes.get_yaxis_transform())
     axes.set(
         xlabel="training steps (64 images each)", ylabel="accuracy on test images (%)", ylim=(0, 100),
         title=f"{model} on Fashion-MNIST: predicted weights and the default init",
     )  # fmt: skip
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.14))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path

@@ -28,9 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     evaluate.add_argument("--data", help="folder of Fashion-MNIST's files, or 'bundled'")
     evaluate.add_argument("--images", type=int, default=2000, help="test images (default 2000)")
     evaluate.add_argument(
-        "--nets", type=int, default=40, help="held-out networks of each family (default 40)"
+        "--nets", type=int, default=40, help="held-out networks of the cell space (default 40)"
     )
     evaluate.set_defaults(run=_evaluate)
+    card = commands.add_parser("card", help="evaluate the GHN of a run and save it with its model card")
+    card.add_argument("run", type=Path, help="folder of the run")
+    card.add_argument("ghn", type=Path, help="folder to save the GHN in")
+    card.add_argument("--command", required=True, help="the command that made the run, for the card")
+    card.add_argument("--data", help="folder of Fashion-MNIST's files, or 'bundled'")
+    card.add_argument("--images", type=int, default=2000, help="test images (default 2000)")
+    card.add_argument("--nets", type=int, default=40, help="held-out networks of the cell space (default 40)")
+    card.set_defaults(run=_card)
     options = parser.parse_args(arguments)
     return options.run(options)
 
@@ -57,6 +65,25 @@ def _evaluate(options: argparse.Namespace) -> int:
     ghn = resolve_ghn(options.ghn)
     data = fashion_mnist("test", options.data).head(options.images)
     sys.stdout.write(evaluation_table(ghn, data, options.nets) + "\n")
+    return 0
+
+
+def _card(options: argparse.Namespace) -> int:
+    from ghn_init.hub.card import model_card
+    from ghn_init.training.data import fashion_mnist
+    from ghn_init.training.report import evaluation_table, training_section
+    from ghn_init.training.trainer import LOG, load_run
+
+    torch.manual_seed(0)
+    config, ghn = load_run(options.run)
+    data = fashion_mnist("test", options.data).head(options.images)
+    sections = {
+        "Training": training_section(config, options.command, options.run / LOG),
+        "Evaluation": evaluation_table(ghn, data, options.nets),
+    }
+    count = sum(parameter.numel() for parameter in ghn.parameters())
+    text = model_card(ghn.config.to_dict(), count, str(options.ghn), licence="apache-2.0", sections=sections)
+    ghn.save_pretrained(options.ghn, card=text)
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -54,11 +55,7 @@ def load_checkpoint(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] |
     path = folder / CHECKPOINT
     if not path.exists():
         return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        saved = json.loads(state["config"])
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint ({error}); delete it to start over") from error
+    state, saved = read_checkpoint(folder)
     wanted = json.loads(json.dumps(config))
     free = {"steps", "checkpoint_every"}
     changed = sorted(
@@ -69,6 +66,22 @@ def load_checkpoint(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] |
             f"{path}: made with another configuration ({', '.join(changed)} differ); use another folder"
         )
     return state
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State and configuration of the checkpoint of a run.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    path = folder / CHECKPOINT
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return state, json.loads(state["config"])
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path}: missing or damaged checkpoint ({error}); delete it to start over"
+        ) from error
 
 
 def copy_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,10 +1,14 @@
-"""The table of an evaluation."""
+"""What a run did and how good its GHN is, as Markdown for model cards and documentation."""
 
 from __future__ import annotations
 
+import json
 import statistics
+from pathlib import Path
 
+from ghn_init.errors import CheckpointError
 from ghn_init.ghn import GHN
+from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData
 from ghn_init.training.evaluate import ZeroShot, zero_shot
 from ghn_init.training.families import FAMILIES
@@ -40,6 +44,45 @@ def evaluation_table(ghn: GHN, data: ImageData, networks: int = 40) -> str:
         lines += [f"| `{name}`{title} | {100 * value:.1f} |" for name, value in result.accuracies.items()]
         lines += [f"| `{name}`{title} | failed: {reason} |" for name, reason in result.failed.items()]
         lines.append(f"| **mean{title}** | **{100 * result.mean:.1f}** |")
+    return "\n".join(lines)
+
+
+def training_section(config: TrainConfig, command: str, log: Path, rows: int = 12) -> str:
+    """Markdown: how a GHN was trained, and its log at about ``rows`` points.
+
+    Args:
+        config: The run.
+        command: What repeats it.
+        log: The run's ``log.jsonl``.
+        rows: Lines of the table.
+
+    Raises:
+        CheckpointError: The log is missing or empty.
+    """
+    if not log.is_file() or not (entries := [json.loads(line) for line in log.read_text().splitlines()]):
+        raise CheckpointError(f"{log}: no log of a run")
+    every = max(1, len(entries) // rows)
+    shown = entries[every - 1 :: every]
+    if shown[-1] != entries[-1]:
+        shown.append(entries[-1])
+    lines = [
+        f"`{command}` (seed {config.seed}) with",
+        "",
+        "```json",
+        json.dumps(config.to_dict(), indent=2),
+        "```",
+        "",
+        "Means over 50 updates, on training images and training architectures: loss and accuracy of the bare",
+        "prediction, loss before the last inner step.",
+        "",
+        "| update | CPU seconds | loss | after inner steps | accuracy (%) | skipped |",
+        "|---|---|---|---|---|---|",
+    ]
+    for entry in shown:
+        lines.append(
+            f"| {entry['step']:,} | {entry['cpu_seconds']:,.0f} | {entry['loss']:.2f} "
+            f"| {entry['last_loss']:.2f} | {100 * entry['accuracy']:.1f} | {entry['skipped']} |"
+        )
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ghn_init.errors import DataError
 from ghn_init.ghn import GHN, GHNConfig
-from ghn_init.training.checkpoint import copy_state, load_checkpoint, save_checkpoint
+from ghn_init.training.checkpoint import copy_state, load_checkpoint, read_checkpoint, save_checkpoint
 from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData, fashion_mnist, prepare
 from ghn_init.training.inner import inner_gradients
@@ -81,7 +81,7 @@ class Trainer:
         self.folder = None if folder is None else Path(folder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.ghn = GHN(GHNConfig(**{"num_classes": len(self.data.classes), **config.ghn}))
+            self.ghn = GHN(GHNConfig.from_dict({"num_classes": len(self.data.classes), **config.ghn}))
         self.optimizer = torch.optim.Adam(self.ghn.parameters(), config.lr, weight_decay=config.weight_decay)
         self.average = copy_state(self.ghn.state_dict())
         space = Space(config.families, config.seed)
@@ -196,9 +196,7 @@ class Trainer:
 
     def averaged(self) -> GHN:
         """A GHN with the moving average of the weights, in evaluation mode."""
-        ghn = GHN(self.ghn.config)
-        ghn.load_state_dict(self.average if self.config.ema else self.ghn.state_dict())
-        return ghn.eval()
+        return _with_weights(self.ghn.config, self.average if self.config.ema else self.ghn.state_dict())
 
     def save(self) -> None:
         """Writes the checkpoint; does nothing without a folder."""
@@ -208,6 +206,7 @@ class Trainer:
             "config": json.dumps(self.config.to_dict()),
             "step": self.step,
             "skipped": self.skipped,
+            "num_classes": self.ghn.config.num_classes,
             "ghn": self.ghn.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -248,3 +247,21 @@ def train(config: TrainConfig, folder: str | os.PathLike[str], data: ImageData |
         data: Training images; by default Fashion-MNIST.
     """
     return Trainer(config, data, folder).run()
+
+
+def load_run(folder: str | os.PathLike[str]) -> tuple[TrainConfig, GHN]:
+    """Configuration and averaged GHN of a run's last checkpoint.
+
+    Raises:
+        CheckpointError: The checkpoint is missing or damaged.
+    """
+    state, saved = read_checkpoint(Path(folder))
+    config = TrainConfig.from_dict(saved)
+    ghn_config = GHNConfig.from_dict({**config.ghn, "num_classes": state["num_classes"]})
+    return config, _with_weights(ghn_config, state["average"] if config.ema else state["ghn"])
+
+
+def _with_weights(config: GHNConfig, weights: dict[str, Tensor]) -> GHN:
+    ghn = GHN(config)
+    ghn.load_state_dict(weights)
+    return ghn.eval()

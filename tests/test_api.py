@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -208,3 +209,34 @@ def test_threads_get_the_same_bits_and_leave_the_generators_alone():
     expected = ghn_init.predict(models[0], GHN, example_inputs=IMAGE)
     for model in models:
         assert all(torch.equal(parameter, expected[name]) for name, parameter in model.named_parameters())
+
+
+PEAK = """
+import sys, torch, ghn_init
+from torch import nn
+
+def memory(key):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) // 1024
+
+ghn = ghn_init.GHN.from_pretrained(sys.argv[1])
+ghn_init.apply(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), ghn, example_inputs=torch.zeros(1, 8))
+model = nn.Sequential(*(nn.Linear(2048, 2048) for _ in range(16)))
+before = memory("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+ghn_init.apply(model, ghn, example_inputs=torch.zeros(1, 2048))
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's peak memory counter"
+)
+def test_memory_beside_the_model_is_a_group_and_a_bounded_journal(tmp_path):
+    GHN.save_pretrained(tmp_path)
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, timeout=300, cwd=root
+    )
+    assert done.returncode == 0, done.stderr
+    extra = int(done.stdout.splitlines()[-1])
+    assert extra < 64, f"{extra} MiB beside a model of 256 MiB"

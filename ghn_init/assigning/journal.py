@@ -9,7 +9,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-MEMORY_LIMIT = 64 * 2**20
+MEMORY_LIMIT = 16 * 2**20
 """Bytes of old values held in memory; what comes after goes to a temporary file."""
 
 _ABSENT = object()

@@ -2,7 +2,7 @@
 
     python examples/save_and_load.py --out my-ghn
 
-The GHN here is not trained, so its predictions are no better than noise; docs/training.md shows how to train one.
+The GHN here is not trained, so its predictions are no better than noise; see docs/training.md to train one.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from math import prod
 from ghn_init.graph import ParamSlot
 from ghn_init.graph.arch_graph import Role
 from ghn_init.tracing.flow import Flow
+from ghn_init.tracing.recurrence import Recurrence
 
 Shape = tuple[int, ...]
 INPUT = 0
@@ -45,6 +46,7 @@ class GraphBuilder:
         self.kept: dict[str, str] = {}
         self.attention: dict[object, int] = {}
         self._joined: set[int] = set()
+        self._recurrence = Recurrence()
         self._plain: dict[tuple[object, ...], int] = {}
 
     def node(
@@ -55,15 +57,22 @@ class GraphBuilder:
         What follows a layer that was joined by a parallel use is itself found again instead of being
         repeated.
         """
-        preds = set(preds)
-        key = (primitive, frozenset(preds), shape, op)
-        if key in self._plain and not preds.isdisjoint(self._joined):
+        return self._bare(Draft(primitive, set(preds), [], shape, op, module), op)
+
+    def _bare(self, draft: Draft, label: str) -> int:
+        """Add a node without parameters, unless it stands for one that is there."""
+        key = (draft.primitive, frozenset(draft.preds), draft.shape, label)
+        if key in self._plain and not draft.preds.isdisjoint(self._joined):
             index = self._plain[key]
             self._joined.add(index)
             return index
-        self.drafts.append(Draft(primitive, preds, [], shape, op, module))
-        self._plain[key] = len(self.drafts) - 1
-        return len(self.drafts) - 1
+        again = self._recurrence.find(draft.primitive, draft.preds, draft.module, label)
+        if again is not None:
+            return again
+        self.drafts.append(draft)
+        index = self._plain[key] = len(self.drafts) - 1
+        self._recurrence.add(index, draft.primitive, draft.preds, draft.module, label)
+        return index
 
     def owning(
         self, primitive: str, names: Mapping[Role, str], preds: Iterable[int], op: str = "", module: str = ""
@@ -84,7 +93,10 @@ class GraphBuilder:
             self.drafts[owner].preds |= preds
             self._joined.add(owner)
             return owner
-        self.drafts.append(Draft(primitive, preds, [], self.parameters[first], op, module))
+        draft = Draft(primitive, preds, [], self.parameters[first], op, module)
+        if owner is not None:
+            return self._bare(draft, first)
+        self.drafts.append(draft)
         index = len(self.drafts) - 1
         for role, name in names.items():
             self.own(index, name, role)

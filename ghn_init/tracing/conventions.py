@@ -15,9 +15,7 @@ class Convention:
         name: Its name, as in ``GHNConfig.graph_convention``.
         bare_norms: A norm without parameters is a node; else it is wire.
         joins: Subtraction and stacking of several branches are ``sum`` and ``concat`` nodes; else they are
-        wire.
-        gates: Every product of two branches is a ``cse`` node; else only one whose factor went through a
-        sigmoid.
+            wire.
         rewires: A linear layer without bias lies on the path from its input to what it feeds. Else it hangs
             off the input node and its data passes it by, unless it follows a norm or feeds attention.
     """
@@ -25,13 +23,12 @@ class Convention:
     name: str
     bare_norms: bool = True
     joins: bool = True
-    gates: bool = True
     rewires: bool = True
 
 
 CONVENTIONS = {
     "clean": Convention("clean"),
-    "ghn3": Convention("ghn3", bare_norms=False, joins=False, gates=False, rewires=False),
+    "ghn3": Convention("ghn3", bare_norms=False, joins=False, rewires=False),
 }
 
 

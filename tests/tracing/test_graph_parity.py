@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from parity import GRAPHS, golden_arch_graph, golden_graph
 
 from ghn_init.graph import ArchGraph
 from ghn_init.tracing.lower import lower
-from ghn_init.tracing.recorder import record
+from ghn_init.tracing.recorder import Recording, record
 
 # The originals' graph of ViT on torch >= 2 lost its attention; `vit_b_16.softmax` is the one that they had.
 NETWORKS = [name for name in GRAPHS if name != "vit_b_16"]
@@ -30,13 +31,18 @@ QUICK = {"densenet121", "mnasnet0_5", "regnet_y_400mf", "resnext50_32x4d", "vgg1
 
 
 def traced(name: str, convention: str = "clean") -> ArchGraph:
+    return lower(recorded(name), convention)
+
+
+@lru_cache(maxsize=len(GRAPHS))
+def recorded(name: str) -> Recording:
     network, _, variant = name.partition(".")
     options = {"init_weights": False} if network in ("googlenet", "inception_v3") else {}
     # The RegNets and ViT-H cannot be built on the meta device.
     with torch.device("cpu" if network.startswith(("regnet", "vit_h")) else "meta"):
         model = torchvision.models.get_model(network, **options).train(variant == "train")
     size = 299 if network == "inception_v3" else getattr(model, "image_size", 224)
-    return lower(record(model, (torch.empty(2, 3, size, size, device="meta"),)), convention)
+    return record(model, (torch.empty(2, 3, size, size, device="meta"),))
 
 
 def full_labels(graph: ArchGraph) -> list[Any]:

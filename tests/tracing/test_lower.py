@@ -122,6 +122,29 @@ def test_cross_attention_with_packed_weights_is_one_projection() -> None:
     assert graph.predecessors()[packed] == [graph.slots["memory.bias"], graph.slots["query.bias"]]
 
 
+class Scan(nn.Module):
+    """A gated recurrence over positions, as state-space layers write it out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decay, self.value, self.read = (nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        decay, value = self.decay(x).sigmoid(), self.value(x)
+        state, states = torch.zeros(x.shape[0], 8), []
+        for position in range(x.shape[1]):
+            state = decay[:, position] * state + value[:, position]
+            states.append(state)
+        return self.read(torch.stack(states, 1))
+
+
+def test_graph_of_a_scan_does_not_grow_with_the_sequence() -> None:
+    short, long = (graph_of(Scan(), torch.zeros(2, length, 8)) for length in (6, 60))
+    assert kinds(short) == kinds(long)
+    assert short.edges == long.edges
+    assert (short.type_counts["sum"], short.type_counts["cse"]) == (2, 1), "a first step and one more"
+
+
 def test_everything_left_out_has_a_reason() -> None:
     class Partial(nn.Module):
         def __init__(self) -> None:

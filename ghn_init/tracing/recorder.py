@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ghn_init.errors import InputError, TraceError
+from ghn_init.isolation import own_generators
 from ghn_init.tracing.guesses import Guesses
 from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
@@ -122,7 +122,7 @@ def _failed(model: nn.Module, error: Exception, copied: MetaCopy, recorder: Reco
     return InputError(
         f"{type(model).__name__}.forward failed on inputs of shapes {', '.join(map(str, shapes)) or 'none'} "
         f"in module {path or '(the model itself)'!r}{operation}: {type(error).__name__}: {error}. "
-        "Pass example_inputs= that fit the model's forward (a tensor, a tuple, or a dict of keyword arguments)."
+        "Pass example_inputs= that fit the forward (a tensor, a tuple, or a dict of keyword arguments)."
     )
 
 
@@ -167,20 +167,10 @@ def _eager() -> Iterator[None]:
 @contextmanager
 def plain_state() -> Iterator[None]:
     """No gradients, no autocast, no inference mode; random generators as they were afterwards."""
-    numpy = sys.modules.get("numpy")
-    numpy_state = None if numpy is None else numpy.random.get_state()
-    python_state = random.getstate()
-    try:
-        with (
-            torch.random.fork_rng(devices=()),
-            torch.inference_mode(False),
-            torch.no_grad(),
-            torch.autocast("cpu", enabled=False),
-        ):
-            torch.default_generator.manual_seed(0)
-            random.seed(0)
-            yield
-    finally:
-        random.setstate(python_state)
-        if numpy is not None:
-            numpy.random.set_state(numpy_state)
+    with (
+        own_generators(0),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+    ):
+        yield

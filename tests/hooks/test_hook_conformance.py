@@ -206,3 +206,26 @@ def test_hooks_taken_out_and_put_back_while_threads_build(build, ghn_folder):
             assert report_of(outcome).predicted.keys() == predicted.keys()
             assert all(torch.equal(outcome.get_parameter(n), right.get_parameter(n)) for n in predicted)
     assert same_bits(build(ghn_init=str(ghn_folder)), right)
+
+
+def test_other_threads_draw_undisturbed_random_numbers(ghn):
+    """A model built beside takes nothing from the shared generator and never sets it back."""
+    model = ViTForImageClassification(vit_config())
+    ready, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        ready.wait()
+        for _ in range(5):
+            ghn_init.apply(model, ghn)
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    torch.manual_seed(0)
+    ready.set()
+    drawn = [torch.rand(()).item()]
+    while not done.is_set():
+        drawn.append(torch.rand(()).item())
+    thread.join()
+    torch.manual_seed(0)
+    assert drawn == [torch.rand(()).item() for _ in drawn]

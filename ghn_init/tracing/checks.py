@@ -33,14 +33,16 @@ def check_traceable(model: nn.Module) -> None:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             raise TraceError(
-                f"{name!r} is not initialised yet (a lazy module). Run the model once on real inputs, then trace it."
+                f"{name!r} is not initialised yet (a lazy module). Run the model once on real inputs, "
+                "then trace it."
             )
     for name, parameter in model.named_parameters():
         count += 1
         if parameter.layout is torch.strided and _overlaps(parameter):
             raise TraceError(
-                f"Parameter {name!r} of shape {tuple(parameter.shape)} has stride 0 (an expanded tensor): its "
-                "elements share memory and cannot be written one by one. Replace it with its .contiguous() copy."
+                f"Parameter {name!r} of shape {tuple(parameter.shape)} has stride 0 (an expanded tensor): "
+                "its elements share memory and cannot be written one by one. Replace it with its "
+                ".contiguous() copy."
             )
     if not count:
         raise TraceError(f"{type(model).__name__} has no parameters: there is nothing to predict.")

@@ -18,7 +18,7 @@ _CONTAINERS = (list, dict, set)
 def detach_functions(model: nn.Module, module: nn.Module, memo: dict[int, Any]) -> None:
     """Rebind functions held by the copy to copies of what they captured.
 
-    A deep copy shares plain functions. A hook, or a method that was replaced on an instance, may have captured
+    A deep copy shares plain functions. A hook, or a method replaced on an instance, may have captured
     the user's modules, lists or dictionaries: those become copies, so that running it shows nowhere else.
 
     Args:

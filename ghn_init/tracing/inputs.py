@@ -25,13 +25,16 @@ def register_inputs(predicate: Predicate, maker: Maker) -> Callable[[], None]:
     Args:
         predicate: Called with a model; true where the maker applies. Later registrations come first.
         maker: Called with the model; returns example inputs: a tuple of positional arguments, a dict of
-            keyword arguments, or one tensor. Floating tensors count by shape and dtype only and can be on meta.
+            keyword arguments, or one tensor. Floating tensors count by shape and dtype only and can be
+            on meta.
 
     Returns:
         A function that takes the registration back.
 
     Example:
-        >>> undo = register_inputs(lambda m: hasattr(m, "mel_bins"), lambda m: torch.empty(2, m.mel_bins, 100))
+        >>> undo = register_inputs(
+        ...     lambda model: hasattr(model, "mel_bins"), lambda model: torch.empty(2, model.mel_bins, 100)
+        ... )
         >>> undo()
     """
     entry = (predicate, maker)
@@ -48,8 +51,8 @@ def given_inputs(example_inputs: Any) -> Inputs:
     """The user's example inputs as arguments.
 
     Args:
-        example_inputs: A tuple of positional arguments, a mapping of keyword arguments, or one tensor or list,
-            which is the only argument.
+        example_inputs: A tuple of positional arguments, a mapping of keyword arguments, or one tensor or
+            list, which is the only argument.
 
     Raises:
         InputError: There is no tensor in them.
@@ -62,8 +65,8 @@ def given_inputs(example_inputs: Any) -> Inputs:
         inputs = ((example_inputs,), {})
     if not _has_tensor(inputs):
         raise InputError(
-            f"example_inputs of type {type(example_inputs).__name__} holds no tensor. Pass a tensor, a tuple of "
-            "positional arguments, or a dict of keyword arguments."
+            f"example_inputs of type {type(example_inputs).__name__} holds no tensor. Pass a tensor, a tuple "
+            "of positional arguments, or a dict of keyword arguments."
         )
     return inputs
 
@@ -112,6 +115,7 @@ def find_inputs(model: nn.Module) -> Inputs:
 def no_inputs(model: nn.Module) -> InputError:
     """The error for a model about whose inputs nothing is known."""
     return InputError(
-        f"No example inputs were found for {type(model).__name__}. Pass example_inputs= (a tensor, a tuple of "
-        "positional arguments, or a dict of keyword arguments), or teach them once with ghn_init.register_inputs."
+        f"No example inputs were found for {type(model).__name__}. Pass example_inputs= (a tensor, a tuple "
+        "of positional arguments, or a dict of keyword arguments), or teach them once with "
+        "ghn_init.register_inputs."
     )

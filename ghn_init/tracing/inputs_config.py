@@ -68,7 +68,7 @@ def sub_configs(config: Any) -> list[Any]:
 
 
 def from_config(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Keyword arguments for the forward: first with every modality that it takes, then with the main one only."""
+    """Keyword arguments for the forward: first with every modality that it takes, then with the main one."""
     config, main = getattr(model, "config", None), getattr(model, "main_input_name", None)
     if not isinstance(main, str) or not _is_config(config):
         return

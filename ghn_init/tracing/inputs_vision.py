@@ -1,4 +1,4 @@
-"""Example images for models that say which size they take (timm's ``pretrained_cfg``, torchvision's ``image_size``)."""
+"""Example images for models that say their size (timm's ``pretrained_cfg``, torchvision's ``image_size``)."""
 
 from __future__ import annotations
 

@@ -46,12 +46,13 @@ def _collapse_parametrizations(part: nn.Module, path: str, stand_ins: StandIns) 
 
 
 def _collapse_hook(part: nn.Module, path: str, name: str, stand_ins: StandIns) -> None:
-    value: Any = part.__dict__.pop(name, None)
+    computed = part.__dict__.pop(name, None)
     for suffix in _SUFFIXES:
         original = part._parameters.pop(name + suffix, None)
-        if value is None and suffix != "_g":
-            value = original
-    _set(part, path, name, value, stand_ins)
+        if computed is None and suffix != "_g":
+            computed = original
+    if computed is not None:
+        _set(part, path, name, computed, stand_ins)
 
 
 def _set(part: nn.Module, path: str, name: str, value: Tensor, stand_ins: StandIns) -> None:

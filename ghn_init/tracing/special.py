@@ -45,7 +45,7 @@ PLAIN_ANSWERS: set[Any] = {
 
 @functools.lru_cache
 def _body(func: types.FunctionType) -> types.FunctionType:
-    """The function without its dispatch to torch-function modes, so that what it calls is recorded instead."""
+    """The function without its dispatch to torch-function modes: what it calls is recorded instead."""
     off = {"has_torch_function": lambda *_: False, "has_torch_function_unary": lambda *_: False}
     off["has_torch_function_variadic"] = lambda *_: False
     body = types.FunctionType(
@@ -135,6 +135,28 @@ def _random(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[s
     return result.fill_(0.5)
 
 
+def _shaped_as(function: Any) -> Handler:
+    """A method that takes only the shape of its second tensor: recorded as ``function`` of that shape."""
+
+    def handler(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tensor, other = (*args, *kwargs.values())
+        return recorder.call(function, (tensor, tuple(other.shape)), {})
+
+    return handler
+
+
+def _type_as(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    tensor, other = (*args, *kwargs.values())
+    return recorder.call(Tensor.to, (tensor, other.dtype), {})
+
+
+def _broadcast(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``broadcast_tensors``: each result depends on its own tensor only."""
+    tensors = args[0] if isinstance(args[0], (tuple, list)) else args
+    shape = tuple(torch.broadcast_shapes(*(tuple(tensor.shape) for tensor in tensors)))
+    return tuple(recorder.call(Tensor.expand, (tensor, shape), {}) for tensor in tensors)
+
+
 def _grouped_mm(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Grouped matrix product, whose own shape function refuses float32."""
 
@@ -183,13 +205,28 @@ SPECIAL: dict[Any, Handler] = {
     torch.where: _where,
     Tensor.__getitem__: _getitem,
     Tensor.__setitem__: _getitem,
+    Tensor.view_as: _shaped_as(Tensor.view),
+    Tensor.reshape_as: _shaped_as(Tensor.reshape),
+    Tensor.expand_as: _shaped_as(Tensor.expand),
+    Tensor.type_as: _type_as,
+    torch.broadcast_tensors: _broadcast,
     torch.rand: _random,
     torch.rand_like: _random,
 }
 for _name in (
-    "item tolist numpy __bool__ __int__ __float__ __index__ __array__ __contains__ __complex__ "
-    "is_nonzero equal allclose __format__"
-).split():
+    *(
+        "item",
+        "tolist",
+        "numpy",
+        "__bool__",
+        "__int__",
+        "__float__",
+        "__index__",
+        "__array__",
+        "__contains__",
+    ),
+    *("__complex__", "is_nonzero", "equal", "allclose", "__format__"),
+):
     SPECIAL[getattr(Tensor, _name)] = _from_guess
 for _name in ("is_nonzero", "equal", "allclose"):
     SPECIAL[getattr(torch, _name)] = _from_guess

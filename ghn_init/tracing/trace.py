@@ -42,7 +42,7 @@ def trace(
     training (auxiliary heads included).
 
     Args:
-        model: Any module. Of a compiled or data-parallel one, the module inside is traced, and names are its names.
+        model: Any module. Of a compiled or data-parallel one, the module inside is traced, under its names.
         example_inputs: A tuple of positional arguments, a dict of keyword arguments, or one tensor. Floating
             tensors count by shape and dtype only. By default inputs are found
             (:func:`ghn_init.tracing.inputs.candidate_inputs`).
@@ -51,7 +51,7 @@ def trace(
         convention: ``clean``, or ``ghn3`` for the graphs that the original GHN-2 and GHN-3 were trained on.
 
     Returns:
-        The graph, with one slot for each parameter that the outputs depend on; the others are in ``unreached``.
+        The graph, with a slot for each parameter that the outputs depend on; the others are in ``unreached``.
 
     Raises:
         InputError: No inputs were found, or the forward fails on them.
@@ -96,5 +96,5 @@ def _first_success(
     if given or len(failures) == 1 or not isinstance(first, InputError):
         raise first
     raise InputError(
-        f"{type(model).__name__}.forward failed on each of {len(failures)} inputs that were tried. The first: {first}"
+        f"{type(model).__name__}.forward failed on each of {len(failures)} inputs tried. The first: {first}"
     ) from first

@@ -32,7 +32,7 @@ class Binding:
 
     Attributes:
         node: The fx node whose value the tensor holds; ``None`` until a parameter or buffer is first used.
-        time: When the link was made, in recorder steps; an in-place write to the storage after it makes it stale.
+        time: When the link was made, in recorder steps; a later write to the storage makes it stale.
         known: The tensor is a CPU tensor with its true value. Else nobody computed the value.
         twin: Stand-in of a known tensor where it meets unknown ones, made when first needed.
         slot: Qualified name of a parameter, buffer or tensor attribute.

@@ -45,7 +45,16 @@ def finish(
         for parameter in builder.parameters
         if parameter not in owned
     }
-    return ArchGraph(nodes, edges, tuple(place[index] for index in returned), unreached, tied, name)
+    outputs = tuple(place[index] for index in last_layers(drafts, returned))
+    return ArchGraph(nodes, edges, outputs, unreached, tied, name)
+
+
+def last_layers(drafts: list[Draft], returned: tuple[int, ...]) -> tuple[int, ...]:
+    """Of the drafts that reach the outputs, those after which no layer comes.
+
+    What a layer that hangs off the input computes is returned together with the data that passes it by.
+    """
+    return tuple(index for index in returned if drafts[index].hangs) or returned
 
 
 def pool_before_classifier(

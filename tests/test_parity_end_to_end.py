@@ -1,4 +1,4 @@
-"""From a torchvision network to the original code's predictions: trace, lower, embed, decode, fit, normalise."""
+"""From a torchvision network to the predictions of the original code: every stage in one go."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parity import PARITY, golden_predictions
 import ghn_init
 
 TOLERANCE = 1e-5
-# with torch 2's fused attention the original loses the attention nodes: its graph of vit_b_16 is the ".softmax" one
+# With fused attention the original loses the attention nodes; ".softmax" is its graph without that fault.
 GOLDEN = {"vit_b_16": "vit_b_16.softmax"}
 FAST = ("resnet18", "squeezenet1_1", "vit_b_16", "maxvit_t")
 CASES = [

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.accounting import account, check_adapters, names_left_out, notes
-from ghn_init.assign import bind, write
+from ghn_init.assign import Journal, bind, write
 from ghn_init.default import resolve_ghn
 from ghn_init.ghn import GHN
 from ghn_init.ghn.plan import Head
@@ -80,7 +80,7 @@ def apply(
     check_adapters(inner, only)
     with plain_settings(), clock("load"):
         loaded = resolve_ghn(ghn, device=device, **hub)
-    with plain_settings(), own_generators(seed):
+    with plain_settings(), own_generators(seed), Journal() as journal:
         with clock("trace"):
             graph = graph or _graph_of(inner, loaded, example_inputs, method)
         with clock("plan"):
@@ -89,16 +89,16 @@ def apply(
             binding = bind(inner, plan.predicted, materialize=materialize)
         with clock("predict and write"), _evaluating(loaded):
             skip = {*left_out, *binding.skipped, *binding.shares}
-            outcome = write(binding, loaded.iter_groups(graph, head=head, seed=seed, skip=skip))
-    accounts = account(binding, outcome, plan, graph)
-    report = InitReport(
-        **accounts,
-        ghn=GHNSource(loaded.source, loaded.commit),
-        graph=graph,
-        timings=clock.seconds,
-        notes=notes(inner, outcome),
-        model=type(inner).__name__,
-    )
+            groups = loaded.iter_groups(graph, head=head, seed=seed, skip=skip)
+            outcome = write(binding, groups, journal=journal)
+        report = InitReport(
+            **account(binding, outcome, plan, graph),
+            ghn=GHNSource(loaded.source, loaded.commit),
+            graph=graph,
+            timings=clock.seconds,
+            notes=notes(inner, outcome),
+            model=type(inner).__name__,
+        )
     remember(inner, report)
     _log(report, asked=left_out)
     return report

@@ -46,26 +46,25 @@ def write(
     Args:
         model: A model, or a :class:`Binding`, for which all of ``targets`` must come.
         groups: Mappings of tensor name → value of the parameter's shape.
-        journal: Where old values are kept.
+        journal: Keeps the old values for longer: what is written is put back if the journal's own block
+            raises; default for the time of this call.
 
     Raises:
         AssignError: A tensor does not fit or cannot be written.
         PredictionError: A value is not finite, or a bound tensor did not come.
     """
+    if journal is None:
+        with Journal() as journal:
+            return write(model, groups, journal=journal)
     outcome = Outcome()
-    with journal or Journal() as undo, torch.inference_mode(False), torch.no_grad():
-        try:
-            binding = model if isinstance(model, Binding) else None
-            for group in groups:
-                bound = binding or bind(model, group)  # type: ignore[arg-type]
-                _write_group(bound, group, undo, outcome)
-            if binding is not None:
-                _check_complete(binding, outcome)
-                if binding.materialize is not None:
-                    outcome.left_on_meta = materialise_rest(binding.model, binding.materialize, undo)
-        except BaseException:
-            undo.rollback()
-            raise
+    binding = model if isinstance(model, Binding) else None
+    with torch.inference_mode(False), torch.no_grad():
+        for group in groups:
+            _write_group(binding or bind(model, group), group, journal, outcome)  # type: ignore[arg-type]
+        if binding is not None:
+            _check_complete(binding, outcome)
+            if binding.materialize is not None:
+                outcome.left_on_meta = materialise_rest(binding.model, binding.materialize, journal)
     return outcome
 
 

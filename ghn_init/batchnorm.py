@@ -63,16 +63,16 @@ def calibrate_batchnorm(
         )
     run = forward or _plain_forward(model, device)
     seen: dict[_NormBase, int] = {}
-    with Journal() as journal:
-        try:
-            with torch.no_grad(), _modes(model, layers.values()), _averaging(layers.values(), seen, journal):
-                count = 0
-                for batch in islice(loader, batches):
-                    run(model, batch)
-                    count += 1
-        except BaseException:
-            journal.rollback()
-            raise
+    count = 0
+    with (
+        Journal() as journal,
+        torch.no_grad(),
+        _modes(model, layers.values()),
+        _averaging(layers.values(), seen, journal),
+    ):
+        for batch in islice(loader, batches):
+            run(model, batch)
+            count += 1
     if not count:
         raise DataError("the loader gave no batch: running statistics cannot be estimated from nothing")
     return [path for path, layer in layers.items() if layer in seen]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 if TYPE_CHECKING:
     from torch import nn
@@ -129,7 +129,7 @@ class InitReport:
         return sum(self.sizes.get(name, 0) for name in names if name not in self.tied)
 
 
-_REPORTS: WeakKeyDictionary[nn.Module, InitReport] = WeakKeyDictionary()
+_reports: dict[int, tuple[ref[nn.Module], InitReport]] = {}
 
 
 def remember(model: nn.Module, report: InitReport) -> None:
@@ -137,12 +137,15 @@ def remember(model: nn.Module, report: InitReport) -> None:
 
     It is kept beside the model, so that ``state_dict``, ``deepcopy``, pickling and configs stay as they are.
     """
-    _REPORTS[model] = report
+    # By identity: a module may define equality without a hash.
+    key = id(model)
+    _reports[key] = (ref(model, lambda _: _reports.pop(key, None)), report)
 
 
 def report_of(model: nn.Module) -> InitReport | None:
     """The report of the last :func:`ghn_init.apply` on this very model object, if there was one."""
-    return _REPORTS.get(model)
+    kept = _reports.get(id(model))
+    return kept[1] if kept is not None and kept[0]() is model else None
 
 
 def by_reason(listed: Mapping[str, str]) -> list[str]:

@@ -6,12 +6,13 @@ import warnings
 
 import pytest
 import torch
-from states import Snapshot, TiedNet
+from states import IMAGE, ConvNet, Snapshot, TiedNet, tiny_ghn
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
 from torchvision.models import squeezenet1_1
 
+import ghn_init
 from ghn_init import AssignError
 from ghn_init.assign import Journal, write
 
@@ -68,8 +69,8 @@ def test_a_fault_inside_any_write_of_a_real_model_restores_every_bit(memory_limi
     before = Snapshot(model)
     expected = AssignError if isinstance(fault, RuntimeError) else KeyboardInterrupt
     for fail_at in range(1, len(values) + 1, step):
-        with FaultyMemory(model, fail_at, fault), pytest.raises(expected):
-            write(model, [values], journal=Journal(memory_limit))
+        with FaultyMemory(model, fail_at, fault), pytest.raises(expected), Journal(memory_limit) as journal:
+            write(model, [values], journal=journal)
         assert before.changed() == [], fail_at
 
 
@@ -131,4 +132,19 @@ def test_materialised_parameters_are_taken_back():
 
     with pytest.raises(MemoryError):
         write(bind(model, ["embed.weight", "hidden.weight"], materialize=True), groups())
+    assert before.changed() == []
+
+
+@pytest.mark.parametrize("step", ["account", "notes", "InitReport"])
+def test_a_fault_after_the_last_write_of_apply_restores_every_bit(step, monkeypatch):
+    model = ConvNet()
+    before = Snapshot(model)
+
+    def interrupted(*args, **kwargs):
+        assert "conv.weight" in before.changed()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"ghn_init.api.{step}", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ghn_init.apply(model, tiny_ghn(), example_inputs=IMAGE)
     assert before.changed() == []

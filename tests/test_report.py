@@ -131,3 +131,15 @@ class _Probe:
 
     def __del__(self) -> None:
         _Probe.alive -= 1
+
+
+class Unhashable(ConvNet):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+def test_a_module_that_compares_by_value_has_a_report_of_its_own():
+    first, second = Unhashable(), Unhashable()
+    report = ghn_init.apply(first, GHN, example_inputs=IMAGE)
+    assert report_of(first) is report
+    assert report_of(second) is None

@@ -18,6 +18,8 @@ _ABSENT = object()
 class Journal:
     """Old values in the order in which they were about to change.
 
+    As a context manager it puts them all back if the block raises anything, an interrupt included.
+
     Args:
         memory_limit: Bytes kept in memory before old values are spilled to a temporary file.
     """
@@ -32,11 +34,15 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._undo.clear()
-        self._alive.clear()
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is not None:
+                self.rollback()
+        finally:
+            if self._file is not None:
+                self._file.close()
+            self._undo.clear()
+            self._alive.clear()
 
     def save(self, tensor: Tensor) -> None:
         """Remember the value of ``tensor``, which is about to be overwritten in place."""
@@ -79,7 +85,7 @@ class Journal:
         cut short by an interrupt is done again.
         """
         trouble: BaseException | None = None
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             while len(self._undo) > mark:
                 try:
                     self._undo[-1]()

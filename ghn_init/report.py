@@ -137,7 +137,7 @@ def remember(model: nn.Module, report: InitReport) -> None:
 
     It is kept beside the model, so that ``state_dict``, ``deepcopy``, pickling and configs stay as they are.
     """
-    # By identity: a module may define equality without a hash.
+    # By identity: a module may define an equality of its own.
     key = id(model)
     _reports[key] = (ref(model, lambda _: _reports.pop(key, None)), report)
 

@@ -38,6 +38,9 @@ class Broken(nn.Module):
     def forward(self, x):
         return self.fc(x).view(7, 7)
 
+def needs_values():
+    return nn.Linear(4, int(torch.ones(3).sum().item()))
+
 number = int
 """
 
@@ -150,6 +153,16 @@ def test_trace_finds_models_by_name(work, capsys, spec):
     code, out, err = run(capsys, "trace", spec)
     assert code == 0, err
     assert "conv" in out
+
+
+def test_trace_takes_no_memory_for_weights(work, capsys):
+    """Seven billion parameters, and a factory that cannot run on the meta device."""
+    sizes = ["--set", "num_hidden_layers=2", "--set", "hidden_size=65536", "--set", "num_attention_heads=64"]
+    code, out, err = run(capsys, "trace", "transformers:bert", *sizes, "--set", "intermediate_size=100000")
+    assert code == 0, err
+    assert "msa" in out
+    code, out, err = run(capsys, "trace", "clinets:needs_values", "--input", "1,4")
+    assert (code, err) == (0, "")
 
 
 def test_show_reads_reports_and_graphs(work, capsys):

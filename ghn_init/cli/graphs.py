@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ghn_init.cli.errors import CommandError
-from ghn_init.cli.models import SPEC_HELP, build, parse_inputs, parse_options
+from ghn_init.cli.models import SPEC_HELP, build, build_without_weights, parse_inputs, parse_options
 from ghn_init.graph import ArchGraph
 
 REPORT_FILE = "report.json"
@@ -70,16 +70,17 @@ def add_picture_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--picture", metavar="FILE", help="draw the graph to this .png, .svg or .pdf")
 
 
-def build_model(options: argparse.Namespace) -> Any:
+def build_model(options: argparse.Namespace, *, weights: bool) -> Any:
     """The model that the arguments of :func:`add_model_arguments` describe."""
-    return build(options.model, parse_options(options.set), auto_class=options.auto_class)
+    builder = build if weights else build_without_weights
+    return builder(options.model, parse_options(options.set), auto_class=options.auto_class)
 
 
 def run_trace(options: argparse.Namespace) -> None:
     """Trace a model; print, write or draw its graph."""
     import ghn_init
 
-    graph = ghn_init.trace(build_model(options), parse_inputs(options.input))
+    graph = ghn_init.trace(build_model(options, weights=False), parse_inputs(options.input))
     if options.format == "json":
         print(json.dumps(graph.to_dict(), indent=1))
     else:

@@ -62,6 +62,17 @@ def build(
     return model
 
 
+def build_without_weights(spec: str, options: dict[str, Any] | None = None, **kinds: str) -> torch.nn.Module:
+    """As :func:`build`, but on the meta device where the model can be built there: no memory, no values."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return build(spec, options, **kinds)
+    except CommandError:
+        return build(spec, options, **kinds)
+
+
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """``["num_classes=10", "act=relu"]`` → ``{"num_classes": 10, "act": "relu"}``.
 

@@ -85,7 +85,7 @@ def run_apply(options: argparse.Namespace) -> None:
     folder = options.out or Path(f"{label}-ghn")
     if (folder / WEIGHTS_FILE).exists() and not options.overwrite:
         raise CommandError(f"{folder / WEIGHTS_FILE} exists; use --overwrite or another --out")
-    model = build_model(options)
+    model = build_model(options, weights=True)
     report = ghn_init.apply(
         model, _ghn(options), example_inputs=parse_inputs(options.input), head=options.head
     )

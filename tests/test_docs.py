@@ -17,7 +17,7 @@ FENCE = re.compile(
 
 
 def blocks(page: Path) -> list[tuple[int, str]]:
-    """Line number and text of the blocks to run; a block under ``<!-- not run: reason -->`` is only compiled."""
+    """Line number and text of the blocks to run; one under ``<!-- not run: reason -->`` is only compiled."""
     found = []
     text = page.read_text(encoding="utf-8")
     for match in FENCE.finditer(text):

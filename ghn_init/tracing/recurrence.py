@@ -4,16 +4,16 @@ from __future__ import annotations
 
 _STEPS = 2
 _MOST_ROOTS = 16
-_LIGHT = ("sum", "cse", "concat", "bias")
+_LIGHT = ("sum", "cse", "concat", "conv", "bias")
 
 
 class Recurrence:
-    """Keeps graphs of scans (state-space layers, linear attention) independent of the input's length.
+    """Keeps graphs of scans (state-space layers, recurrent cells) independent of the input's length.
 
-    Each step of such a scan repeats the same sums and products on the state of the step before. A node
-    without parameters repeats one of its type in the same module if it follows from it, or from the same
-    nodes, and, traced back through such nodes, rests on the same others. Two steps are drawn; later ones are
-    the second again.
+    Each step of such a scan repeats the same operations on the state of the step before. A node that owns no
+    parameter (also a later use of a weight) repeats one of its type in the same module if it follows from it,
+    or from the same nodes, and, traced back through such nodes, rests on the same others. Two steps are drawn;
+    later ones are the second again.
     """
 
     def __init__(self) -> None:

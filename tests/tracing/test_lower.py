@@ -138,6 +138,27 @@ class Scan(nn.Module):
         return self.read(torch.stack(states, 1))
 
 
+class Unrolled(nn.Module):
+    """A recurrent cell called for each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.read = nn.LSTMCell(8, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros(x.shape[0], 4), torch.zeros(x.shape[0], 4)
+        for position in range(x.shape[1]):
+            state = self.cell(x[:, position], state)
+        return self.read(state[0])
+
+
+def test_graph_of_a_recurrent_cell_does_not_grow_with_the_sequence() -> None:
+    short, long = (graph_of(Unrolled(), torch.zeros(2, length, 8)) for length in (6, 60))
+    assert kinds(short) == kinds(long)
+    assert short.edges == long.edges
+    assert set(short.slots) == {name for name, _ in Unrolled().named_parameters()}
+
+
 def test_graph_of_a_scan_does_not_grow_with_the_sequence() -> None:
     short, long = (graph_of(Scan(), torch.zeros(2, length, 8)) for length in (6, 60))
     assert kinds(short) == kinds(long)

@@ -33,9 +33,9 @@ def register_rule(*functions: Callable[..., Any]) -> Callable[[RuleT], RuleT]:
 
     Example:
         >>> import torch, ghn_init
-        >>> @ghn_init.register_rule(torch.nn.functional.prelu)
-        ... def prelu(call):
-        ...     return call.emit("bn", call.arg(0, "input"), weight=call.arg(1, "weight"))
+        >>> @ghn_init.register_rule(torch.cdist)  # distances to learned prototypes act like a linear layer
+        ... def cdist(call):
+        ...     return call.emit("conv", call.arg(0, "x1"), weight=call.arg(1, "x2"))
 
     Raises:
         TypeError: No function was given, or one is not callable.

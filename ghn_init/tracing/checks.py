@@ -13,8 +13,8 @@ def check_traceable(model: nn.Module) -> None:
     """Raise for models that no front-end can trace.
 
     Raises:
-        TraceError: Not a module, no parameters, an uninitialised (lazy) one, one that shares memory with itself
-            (``expand``), or a scripted or quantised module.
+        TraceError: Not a module, no parameters, an uninitialised (lazy) one, one that shares memory with
+            itself (``expand``), or a scripted or quantised module.
     """
     if not isinstance(model, nn.Module):
         raise TraceError(f"Expected a torch.nn.Module, got {type(model).__name__}.")

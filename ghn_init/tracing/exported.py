@@ -51,9 +51,13 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
                 f"torch.export failed on {type(model).__name__}: {type(error).__name__}: {error}"
             ) from error
         leaves = _leaves(program, copied, [*tensors_in((inputs, named))])
-        result = _Replay(program.graph_module, recorder, copied.stack).run(
-            *leaves, enable_io_processing=False
-        )
+        replay = _Replay(program.graph_module, recorder, copied.stack)
+        try:
+            result = replay.run(*leaves, enable_io_processing=False)
+        except Exception as error:  # as above
+            raise TraceError(
+                f"The exported {type(model).__name__} cannot be read: {type(error).__name__}: {error}"
+            ) from error
         return finish_recording(model, copied, recorder, result)
 
 

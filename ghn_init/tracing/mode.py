@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 from ghn_init.errors import TraceError
+from ghn_init.tracing.execution import Execution
 from ghn_init.tracing.guesses import Guesses
 from ghn_init.tracing.special import PLAIN_ANSWERS, SPECIAL
 from ghn_init.tracing.values import (
@@ -59,6 +60,7 @@ class Recorder(TorchFunctionMode):
         self.guesses = guesses
         self.time = 0
         self.written: dict[int, tuple[int, fx.Node, bool, Tensor]] = {}
+        self.generator = torch.Generator().manual_seed(0)
         self.constructors = _device_constructors()
         self.failure: tuple[BaseException, str] | None = None
 
@@ -170,7 +172,7 @@ class Recorder(TorchFunctionMode):
             known = False
         if known and not inputs and func in self.constructors:
             known = self._small(func, args, kwargs)
-        execution = _Execution(self, run or func, inputs, links, known)
+        execution = Execution(self.stand_ins, self.constructors, run or func, inputs, links, known)
         if func in _INDEXING or func in _SIZED:
             execution.real = {id(tensor) for tensor in tensors_in(args[1]) if links[id(tensor)].known}
         result = execution.run(args, kwargs)
@@ -287,97 +289,6 @@ class Recorder(TorchFunctionMode):
             if view is not None:
                 # The view is kept so that the storage's address stays its own.
                 self.written[storage_key(view)] = (self.time, node, link.known, view)
-
-
-class _Execution:
-    """One run of one function: which tensors stand in for which, and what was written in place."""
-
-    def __init__(
-        self,
-        recorder: Recorder,
-        func: Callable[..., Any],
-        inputs: list[Tensor],
-        links: dict[int, Binding],
-        known: bool,
-    ) -> None:
-        self.recorder, self.func, self.inputs, self.links, self.known = recorder, func, inputs, links, known
-        self.device = torch.device("cpu") if known else recorder.stand_ins.device
-        self.real: set[int] = set()
-        self.dtype: torch.dtype | None = None
-        self.back: dict[int, Tensor] = {}
-        self.changed: list[Tensor] = []
-
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The function's result; inputs returned by identity come back as the caller's own objects."""
-        if "device" in kwargs or (not self.inputs and self.func in self.recorder.constructors):
-            kwargs = {**kwargs, "device": self.device}
-        try:
-            return self._attempt(args, kwargs)
-        except (RuntimeError, TypeError, NotImplementedError, ValueError, IndexError):
-            if self.known or not self._adjust():
-                raise
-        return self._attempt(args, kwargs)
-
-    def _adjust(self) -> bool:
-        """Prepare another attempt: real values where sizes are expected, one dtype where they are mixed."""
-        floats = [tensor.dtype for tensor in self.inputs if tensor.is_floating_point()]
-        if len(set(floats)) > 1:
-            self.dtype = torch.float32 if torch.float64 not in floats else torch.float64
-        whole = {
-            id(tensor)
-            for tensor in self.inputs[1:]
-            if self.links[id(tensor)].known and not tensor.is_floating_point()
-        }
-        changed = self.dtype is not None or not whole <= self.real
-        self.real |= whole
-        return changed
-
-    def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        used = [self._stand_in(tensor) for tensor in self.inputs]
-        versions = [_version(tensor) for tensor in used]
-        run_args = tuple(self._argument(arg) for arg in args)
-        run_kwargs = {key: self._argument(arg) for key, arg in kwargs.items()} if kwargs else kwargs
-        if self.known:
-            result = self.func(*run_args, **run_kwargs)
-        else:
-            with self.recorder.stand_ins.context():
-                result = self.func(*run_args, **run_kwargs)
-        self.changed = [
-            tensor
-            for tensor, stand_in, version in zip(self.inputs, used, versions, strict=True)
-            if _version(stand_in) != version
-        ]
-        if self.back:
-            result = map_tensors(result, lambda tensor: self.back.get(id(tensor), tensor))
-        return result
-
-    def _argument(self, argument: Any) -> Any:
-        if isinstance(argument, torch.device):
-            return self.device
-        return map_tensors(argument, self._stand_in)
-
-    def _stand_in(self, tensor: Tensor) -> Tensor:
-        if self.known:
-            return tensor
-        if id(tensor) in self.real:
-            return tensor
-        link = self.links[id(tensor)]
-        if link.twin is None and self.recorder.stand_ins.made(tensor):
-            stand_in = tensor
-        else:
-            if link.twin is None:
-                link.twin = self.recorder.stand_ins.like(tensor)
-            stand_in = link.twin
-        if self.dtype is not None and tensor.is_floating_point() and tensor.dtype != self.dtype:
-            return self.recorder.stand_ins.like(tensor, self.dtype)
-        if stand_in is not tensor:
-            self.back[id(stand_in)] = tensor
-        return stand_in
-
-
-def _version(tensor: Tensor) -> int:
-    """Count of in-place writes; inference tensors have none."""
-    return -1 if tensor.is_inference() else tensor._version
 
 
 def describe(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ghn_init.tracing.values import map_tensors
+from ghn_init.tracing.values import map_tensors, tensors_in
 
 if TYPE_CHECKING:
     from ghn_init.tracing.mode import Recorder
@@ -129,10 +129,43 @@ def _filled(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[s
     return recorder.call_fresh(func, args, kwargs)
 
 
-def _random(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _draw(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A random draw, from a generator of the recorder's own: neither the global one nor a user's moves."""
+
+    def run(*values: Any, **options: Any) -> Any:
+        device = torch.device(options.get("device", "cpu"))
+        if device.type == "meta" or any(recorder.stand_ins.made(tensor) for tensor in tensors_in(values)):
+            return func(*values, **options)
+        return func(*values, generator=recorder.generator, **options)
+
+    kwargs = {key: value for key, value in kwargs.items() if key != "generator"}
+    if func in recorder.constructors:
+        kwargs["device"] = torch.device("cpu")
+    return recorder.call(func, args, kwargs, run=run)
+
+
+def _uniform(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A random draw in [0, 1): its middle, so that random skips of layers do not happen."""
-    result = recorder.call_fresh(func, args, kwargs)
-    return result.fill_(0.5)
+    return _draw(recorder, func, args, kwargs).fill_(0.5)
+
+
+def _draw_like(function: Any, handler: Handler) -> Handler:
+    """A random draw of another tensor's shape, which depends on no value of that tensor."""
+
+    def draw(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        like, *limits = args
+        options = {
+            key: value for key, value in kwargs.items() if key in ("low", "high", "dtype", "generator")
+        }
+        options.setdefault("dtype", like.dtype)
+        return handler(recorder, function, (*limits, tuple(like.shape)), options)
+
+    return draw
+
+
+def _unknown(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A function whose values are not computed, for they would be random."""
+    return recorder.call(func, args, kwargs, known=False)
 
 
 def _shaped_as(function: Any) -> Handler:
@@ -210,8 +243,10 @@ SPECIAL: dict[Any, Handler] = {
     Tensor.expand_as: _shaped_as(Tensor.expand),
     Tensor.type_as: _type_as,
     torch.broadcast_tensors: _broadcast,
-    torch.rand: _random,
-    torch.rand_like: _random,
+    torch.rand: _uniform,
+    torch.rand_like: _draw_like(torch.rand, _uniform),
+    torch.randn_like: _draw_like(torch.randn, _draw),
+    torch.randint_like: _draw_like(torch.randint, _draw),
 }
 for _name in (
     *(
@@ -230,7 +265,7 @@ for _name in (
     SPECIAL[getattr(Tensor, _name)] = _from_guess
 for _name in ("is_nonzero", "equal", "allclose"):
     SPECIAL[getattr(torch, _name)] = _from_guess
-for _name in ("empty_like", "zeros_like", "ones_like", "full_like", "randn_like", "randint_like"):
+for _name in ("empty_like", "zeros_like", "ones_like", "full_like"):
     SPECIAL[getattr(torch, _name)] = _filled
 for _name in ("new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "new_empty_strided", "new"):
     SPECIAL[getattr(Tensor, _name)] = _filled
@@ -239,3 +274,14 @@ for _module, _name in ((F, "grouped_mm"), (torch, "_grouped_mm")):
         SPECIAL[getattr(_module, _name)] = _grouped_mm
 for _name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
     SPECIAL[getattr(torch, _name)] = _recurrent
+for _name in ("randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"):
+    SPECIAL[getattr(torch, _name)] = _draw
+for _name in (
+    *("normal_", "uniform_", "bernoulli_", "random_", "exponential_", "geometric_", "cauchy_", "log_normal_"),
+    *("bernoulli", "multinomial"),
+):
+    SPECIAL[getattr(Tensor, _name)] = _draw
+for _name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"):
+    SPECIAL[getattr(F, _name)] = _unknown
+for _name in ("dropout", "dropout_", "feature_dropout", "alpha_dropout"):
+    SPECIAL[getattr(torch, _name)] = _unknown

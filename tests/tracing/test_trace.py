@@ -47,12 +47,15 @@ def state(model: nn.Module) -> dict[str, Any]:
     """Everything about a model that tracing could change."""
     modules = dict(model.named_modules())
     return {
-        "tensors": {key: (id(t), t.clone()) for key, t in [*model.named_parameters(), *model.named_buffers()]},
+        "tensors": {
+            key: (id(t), t.clone()) for key, t in [*model.named_parameters(), *model.named_buffers()]
+        },
         "classes": {path: type(module) for path, module in modules.items()},
         "training": {path: module.training for path, module in modules.items()},
         "attributes": {path: set(module.__dict__) for path, module in modules.items()},
         "hooks": {
-            path: (dict(module._forward_hooks), dict(module._forward_pre_hooks)) for path, module in modules.items()
+            path: (dict(module._forward_hooks), dict(module._forward_pre_hooks))
+            for path, module in modules.items()
         },
         "config": copy.deepcopy(getattr(getattr(model, "config", None), "to_dict", dict)()),
         "random": torch.get_rng_state(),
@@ -152,7 +155,9 @@ def test_attributes_that_cannot_be_copied_are_shared() -> None:
     model = small_cnn()
     model.lock = threading.Lock()
     model[0].module_object = torch
-    assert ghn_init.trace(model, torch.empty(2, 3, 8, 8)).slots.keys() == dict(model.named_parameters()).keys()
+    assert (
+        ghn_init.trace(model, torch.empty(2, 3, 8, 8)).slots.keys() == dict(model.named_parameters()).keys()
+    )
 
 
 def test_compiled_model_goes_by_the_names_of_the_module_inside() -> None:

@@ -1,0 +1,104 @@
+"""One run of one torch function: on values where all are known, else on stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ghn_init.tracing.values import Binding, StandIns, map_tensors
+
+
+class Execution:
+    """One run of one function: which tensors stand in for which, and what was written in place."""
+
+    def __init__(
+        self,
+        stand_ins: StandIns,
+        constructors: Container[Callable[..., Any]],
+        func: Callable[..., Any],
+        inputs: list[Tensor],
+        links: dict[int, Binding],
+        known: bool,
+    ) -> None:
+        self.stand_ins, self.constructors = stand_ins, constructors
+        self.func, self.inputs, self.links, self.known = func, inputs, links, known
+        self.device = torch.device("cpu") if known else stand_ins.device
+        self.real: set[int] = set()
+        self.dtype: torch.dtype | None = None
+        self.back: dict[int, Tensor] = {}
+        self.changed: list[Tensor] = []
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The function's result; inputs returned by identity come back as the caller's own objects."""
+        if "device" in kwargs or (not self.inputs and self.func in self.constructors):
+            kwargs = {**kwargs, "device": self.device}
+        try:
+            return self._attempt(args, kwargs)
+        except (RuntimeError, TypeError, NotImplementedError, ValueError, IndexError):
+            if self.known or not self._adjust():
+                raise
+        return self._attempt(args, kwargs)
+
+    def _adjust(self) -> bool:
+        """Prepare another attempt: real values where sizes are expected, one dtype where they are mixed."""
+        floats = [tensor.dtype for tensor in self.inputs if tensor.is_floating_point()]
+        if len(set(floats)) > 1:
+            self.dtype = torch.float32 if torch.float64 not in floats else torch.float64
+        whole = {
+            id(tensor)
+            for tensor in self.inputs[1:]
+            if self.links[id(tensor)].known and not tensor.is_floating_point()
+        }
+        changed = self.dtype is not None or not whole <= self.real
+        self.real |= whole
+        return changed
+
+    def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        used = [self._stand_in(tensor) for tensor in self.inputs]
+        versions = [_version(tensor) for tensor in used]
+        run_args = tuple(self._argument(arg) for arg in args)
+        run_kwargs = {key: self._argument(arg) for key, arg in kwargs.items()} if kwargs else kwargs
+        if self.known:
+            result = self.func(*run_args, **run_kwargs)
+        else:
+            with self.stand_ins.context():
+                result = self.func(*run_args, **run_kwargs)
+        self.changed = [
+            tensor
+            for tensor, stand_in, version in zip(self.inputs, used, versions, strict=True)
+            if _version(stand_in) != version
+        ]
+        if self.back:
+            result = map_tensors(result, lambda tensor: self.back.get(id(tensor), tensor))
+        return result
+
+    def _argument(self, argument: Any) -> Any:
+        if isinstance(argument, torch.device):
+            return self.device
+        return map_tensors(argument, self._stand_in)
+
+    def _stand_in(self, tensor: Tensor) -> Tensor:
+        if self.known:
+            return tensor
+        if id(tensor) in self.real:
+            return tensor
+        link = self.links[id(tensor)]
+        if link.twin is None and self.stand_ins.made(tensor):
+            stand_in = tensor
+        else:
+            if link.twin is None:
+                link.twin = self.stand_ins.like(tensor)
+            stand_in = link.twin
+        if self.dtype is not None and tensor.is_floating_point() and tensor.dtype != self.dtype:
+            return self.stand_ins.like(tensor, self.dtype)
+        if stand_in is not tensor:
+            self.back[id(stand_in)] = tensor
+        return stand_in
+
+
+def _version(tensor: Tensor) -> int:
+    """Count of in-place writes; inference tensors have none."""
+    return -1 if tensor.is_inference() else tensor._version

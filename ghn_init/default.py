@@ -101,6 +101,7 @@ def _load(named: str, device: Any, hub: dict[str, Any]) -> GHN:
 
 def _default(device: Any, hub: dict[str, Any]) -> GHN:
     hub = {"filename": HUB_FILE, **hub}
+    reason = "it is not in the cache, and the Hub does not answer or use of the network is off"
     try:
         # What is in the cache is used without asking the Hub: the default does not change under a user.
         return GHN.from_pretrained(HUB_ID, device=device, **{**hub, "local_files_only": True})
@@ -110,15 +111,15 @@ def _default(device: Any, hub: dict[str, Any]) -> GHN:
         try:
             return GHN.from_pretrained(HUB_ID, device=device, **hub)
         except HubError as error:
-            absent = error
+            absent, reason = error, str(error).rstrip(".")
     if not bundled_folder().is_dir():
         raise absent
     logger.warning(
-        "the default GHN (%s of %s) is not in the cache and the Hub could not give it, so the small GHN "
-        "bundled with ghn_init is used instead: %s. To silence this, pass ghn='bundled' or set %s.",
+        "the default GHN (%s of %s) could not be had: %s. The small GHN bundled with ghn_init is used instead. "
+        "To silence this, pass ghn='bundled' or set %s.",
         HUB_FILE,
         HUB_ID,
-        str(absent).splitlines()[0].rstrip("."),
+        reason,
         ENVIRONMENT,
     )
     return _load(BUNDLED, device, {})

@@ -115,8 +115,8 @@ def _default(device: Any, hub: dict[str, Any]) -> GHN:
     if not bundled_folder().is_dir():
         raise absent
     logger.warning(
-        "the default GHN (%s of %s) could not be had: %s. The small GHN bundled with ghn_init is used instead. "
-        "To silence this, pass ghn='bundled' or set %s.",
+        "the default GHN (%s of %s) could not be had: %s. The small GHN bundled with ghn_init is used "
+        "instead. To silence this, pass ghn='bundled' or set %s.",
         HUB_FILE,
         HUB_ID,
         reason,

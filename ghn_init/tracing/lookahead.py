@@ -86,7 +86,7 @@ class Lookahead:
         return bool(others) and not all(self._is_parameter(node) for node in others)
 
     def _is_parameter(self, node: fx.Node) -> bool:
-        while node.op == "call_function" and _function(node) in LAYOUT and isinstance(node.args[0], fx.Node):
+        while (_function(node) in LAYOUT or _is_item(node)) and isinstance(node.args[0], fx.Node):
             node = node.args[0]
         return node.op == "get_attr" and str(node.target) in self._parameters
 

@@ -12,8 +12,8 @@ class Recurrence:
 
     Each step of such a scan repeats the same operations on the state of the step before. A node that owns no
     parameter (also a later use of a weight) repeats one of its type in the same module if it follows from it,
-    or from the same nodes, and, traced back through such nodes, rests on the same others. Two steps are drawn;
-    later ones are the second again.
+    or from the same nodes, and, traced back through such nodes, rests on the same others. Two steps are
+    drawn; later ones are the second again.
     """
 
     def __init__(self) -> None:

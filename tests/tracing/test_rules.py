@@ -102,6 +102,7 @@ def test_plain_bias_follows_its_weight(layer: nn.Module) -> None:
     [
         (lambda m, x: x @ m.w, (16, 4)),
         (lambda m, x: torch.matmul(x, m.w.t()), (4, 16)),
+        (lambda m, x: x.softmax(-1) @ m.w[:4].T, (6, 16)),
         (lambda m, x: torch.einsum("bld,de->ble", x, m.w), (16, 4)),
         (lambda m, x: torch.bmm(x, m.w.expand(2, 16, 4)), (1, 16, 4)),
         (lambda m, x: torch.tensordot(x, m.w, dims=1), (16, 4)),

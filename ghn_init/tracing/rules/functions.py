@@ -63,23 +63,13 @@ LAYOUT = frozenset(
     torch_functions(
         *("view", "view_as", "_unsafe_view", "reshape", "reshape_as", "flatten", "unflatten", "ravel"),
         *("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis", "contiguous"),
-        *(
-            "squeeze",
-            "unsqueeze",
-            "expand",
-            "expand_as",
-            "repeat",
-            "clone",
-            "alias",
-            "detach",
-            "lift_fresh_copy",
-        ),
-        *("to", "_to_copy", "type", "type_as", "float", "half", "bfloat16", "double"),
+        *("squeeze", "unsqueeze", "expand", "expand_as", "repeat", "clone", "alias", "detach"),
+        *("to", "_to_copy", "type", "type_as", "float", "half", "bfloat16", "double", "lift_fresh_copy"),
         *("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"),
         *("dropout1d", "dropout2d", "dropout3d"),
     )
-)
-"""Operations that change a value's layout or dtype only (dropout counts as such)."""
+) | {getattr}
+"""Operations that change a value's layout or dtype only: also dropout, and attributes such as ``tensor.mT``."""
 
 MULTIPLY = frozenset(torch_functions("mul", "multiply"))
 DIVIDE = frozenset(torch_functions("div", "divide", "true_divide", "truediv"))

@@ -69,7 +69,7 @@ LAYOUT = frozenset(
         *("dropout1d", "dropout2d", "dropout3d"),
     )
 ) | {getattr}
-"""Operations that change a value's layout or dtype only: also dropout, and attributes such as ``tensor.mT``."""
+"""Operations that change a value's layout or dtype only: also dropout, and attributes (``tensor.mT``)."""
 
 MULTIPLY = frozenset(torch_functions("mul", "multiply"))
 DIVIDE = frozenset(torch_functions("div", "divide", "true_divide", "truediv"))

@@ -15,6 +15,7 @@ from ghn_init.errors import TraceError
 from ghn_init.tracing.execution import Execution
 from ghn_init.tracing.guesses import Guesses
 from ghn_init.tracing.special import PLAIN_ANSWERS, SPECIAL
+from ghn_init.tracing.transforms import call_inside, flex_attention, transforming
 from ghn_init.tracing.values import (
     Binding,
     StandIns,
@@ -60,6 +61,7 @@ class Recorder(TorchFunctionMode):
         self.guesses = guesses
         self.time = 0
         self.written: dict[int, tuple[int, fx.Node, bool, Tensor]] = {}
+        self.inside: dict[int, Tensor] = {}
         self.generator = torch.Generator().manual_seed(0)
         self.constructors = _device_constructors()
         self.failure: tuple[BaseException, str] | None = None
@@ -71,6 +73,10 @@ class Recorder(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "__get__":
             return self._get(func, args[0])
+        if transforming():
+            return call_inside(self, func, args, kwargs)
+        if name == "flex_attention" and isinstance(func, torch._ops.HigherOrderOperator):
+            return flex_attention(self, args)
         if func in PLAIN_ANSWERS:
             return func(*args, **kwargs)
         special = SPECIAL.get(func)
@@ -118,6 +124,10 @@ class Recorder(TorchFunctionMode):
             binding = self.link(original)
             return Binding(binding.node, binding.time, known=False, twin=original)
         if self.stand_ins.made(tensor):
+            inside = self.inside.get(storage_key(tensor))
+            if inside is not None:
+                bind(tensor, self.link(inside))
+                return self.link(inside)
             raise TraceError(
                 f"A tensor of shape {tuple(tensor.shape)} was made where operations cannot be recorded "
                 f"(scripted or compiled code, or a C++ extension) in module {self.stack[-1]!r}."
@@ -144,6 +154,16 @@ class Recorder(TorchFunctionMode):
         node = self.graph.create_node("call_function", func, args, kwargs)
         node.meta["module"] = self.stack[-1]
         return node
+
+    def nodes_of(self, value: Any) -> Any:
+        """Arguments in fx form."""
+
+        def node_of(tensor: Tensor) -> fx.Node:
+            node = self.link(tensor).node
+            assert node is not None
+            return node
+
+        return fx_argument(value, node_of)
 
     def call(
         self,
@@ -243,16 +263,7 @@ class Recorder(TorchFunctionMode):
         changed: list[Tensor],
         known: bool,
     ) -> None:
-        def node_of(tensor: Tensor) -> fx.Node:
-            node = links[id(tensor)].node
-            assert node is not None
-            return node
-
-        node = self.emit(
-            func,
-            tuple(fx_argument(arg, node_of) for arg in args),
-            {key: fx_argument(value, node_of) for key, value in kwargs.items()},
-        )
+        node = self.emit(func, self.nodes_of(args), self.nodes_of(kwargs))
         if isinstance(result, Tensor):
             node.meta.update(shape=tuple(result.shape), dtype=result.dtype)
             if id(result) not in links:

@@ -157,7 +157,8 @@ def _prune(graph: fx.Graph) -> None:
 def _eager() -> Iterator[None]:
     """Functions decorated with ``torch.compile`` run uncompiled."""
     # Nothing is compiled before dynamo is imported, which is slow.
-    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+    compiling = "torch._dynamo" in sys.modules or "torch.nn.attention.flex_attention" in sys.modules
+    if compiling and hasattr(torch.compiler, "set_stance"):
         with torch.compiler.set_stance("force_eager"):
             yield
     else:

@@ -361,3 +361,32 @@ def test_fake_tensors_give_the_same_graph() -> None:
     meta, fake = record(model, inputs), record(model, inputs, fake=True)
     assert functions(meta) == functions(fake)
     assert reads(meta) == reads(fake)
+
+
+def test_flexible_attention_with_a_learned_score_bias() -> None:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    class Flexible(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.bias = nn.Linear(32, 96), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).view(2, 16, 3, 4, 8).permute(2, 0, 3, 1, 4)
+            causal = create_block_mask(lambda b, h, i, j: i >= j, None, None, 16, 16, device=x.device)
+            return flex_attention(
+                q, k, v, score_mod=lambda s, b, h, i, j: s + self.bias[h], block_mask=causal
+            )
+
+    recording = record(Flexible(), (torch.empty(2, 16, 32),))
+    assert output_ancestors(recording) == [{"input", "qkv.weight", "qkv.bias", "bias"}]
+    assert next(iter(reversed(recording.graph.nodes))).args[0][0].meta["shape"] == (2, 4, 16, 8)
+
+
+def test_vmapped_operations() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        mask = torch.vmap(lambda i: torch.vmap(lambda j: i >= j)(torch.arange(8)))(torch.arange(2))
+        return torch.vmap(lambda row: row * self.a + 1)(x).masked_fill(mask, 0) + self.b
+
+    # The mask was computed inside the transform: a constant of the graph.
+    assert output_ancestors(record(Lambda(forward), (X,))) == [{"input", "a", "b", "constant"}]

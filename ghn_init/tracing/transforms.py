@@ -1,0 +1,72 @@
+"""Operations inside ``torch.func`` transforms (``vmap``), and ``flex_attention`` with its score functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch._C import _functorch  # type: ignore[attr-defined]
+
+from ghn_init.tracing.values import Binding, bind, binding_of, map_tensors, storage_key, tensors_in
+
+if TYPE_CHECKING:
+    from ghn_init.tracing.mode import Recorder
+
+
+def transforming() -> bool:
+    """Whether a ``torch.func`` transform is running."""
+    return _functorch.peek_interpreter_stack() is not None
+
+
+def call_inside(
+    recorder: Recorder, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run an operation inside a transform, and emit its node on the tensors that the transform wraps."""
+    result = func(*args, **kwargs)
+    outputs = [_inner(tensor) for tensor in tensors_in(result)]
+    if any(recorder.stand_ins.made(tensor) and binding_of(tensor) is None for tensor in outputs):
+        recorder.time += 1
+        inner_args, inner_kwargs = map_tensors((args, kwargs), _inner)
+        node = recorder.emit(func, recorder.nodes_of(inner_args), recorder.nodes_of(inner_kwargs))
+        node.meta.update(shape=tuple(outputs[0].shape), dtype=outputs[0].dtype)
+        for tensor in outputs:
+            bind(tensor, Binding(node, recorder.time, known=False))
+            recorder.inside[storage_key(tensor)] = tensor
+    return result
+
+
+def _inner(tensor: Tensor) -> Tensor:
+    """The tensor under every wrapper of a transform."""
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def flex_attention(recorder: Recorder, args: tuple[Any, ...]) -> Any:
+    """Record flexible attention as scores, the user's score function, softmax and values.
+
+    Args:
+        recorder: The active recorder.
+        args: Of the higher-order operator: query ``(B, H, L, E)``, key, value ``(B, H', S, E)``, score
+            function, block mask, scale, ...
+
+    Returns:
+        The output ``(B, H, L, E)`` and the operator's two statistics ``(B, H, L)``.
+    """
+    query, key, value, score_mod, _, scale = args[:6]
+    with recorder:
+        groups = query.shape[1] // key.shape[1]
+        if groups > 1:
+            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        scores = torch.matmul(query * scale, key.transpose(-2, -1))
+        sizes = scores.shape
+        places = [
+            torch.arange(size).view([size if axis == i else 1 for i in range(4)])
+            for axis, size in enumerate(sizes)
+        ]
+        scores = score_mod(scores, *places)
+        output = torch.matmul(torch.softmax(scores, -1), value)
+        statistic = torch.logsumexp(scores, -1)
+    return output, statistic, statistic

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "isolation": set(),
     "assets": set(),
     "graph": {"errors"},
-    "tracing": {"errors", "graph", "wrappers"},
+    "tracing": {"errors", "graph", "isolation", "wrappers"},
     "hub": {"errors", "graph"},
     "ghn": {"errors", "graph", "hub"},
     "assigning": {"errors", "wrappers"},
@@ -37,7 +37,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wrappers",
     },
     "hooks": {"api", "errors", "ghn", "report"},
-    "training": {"api", "assets", "batchnorm", "default", "errors", "ghn", "graph", "isolation", "tracing"},
+    "training": {
+        *("api", "assets", "batchnorm", "default", "errors", "ghn", "graph", "hub", "isolation", "report"),
+        "tracing",
+    },
     "__init__": {"hooks"},
 }
 """Room → rooms that it may import when it runs (imports for type checkers aside)."""

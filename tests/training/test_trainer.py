@@ -144,6 +144,19 @@ def test_an_architecture_that_does_not_fit_the_images_is_skipped_and_counted(ima
     assert "convnext" in next(iter(trainer.pool.failed.values()))
 
 
+def test_an_endless_space_gives_a_new_architecture_at_each_update(images):
+    trainer = Trainer(config(pool=None, steps=3, inner_steps=1), images)
+    drawn = []
+    for position in range(3):
+        trainer.step = position
+        drawn.append(trainer._architecture(position))
+    assert drawn == [0, 1, 2]
+    trainer.step = 0
+    trainer.run()
+    assert trainer.step == 3
+    assert trainer.skipped == 0
+
+
 def test_a_short_training_lowers_the_loss(images):
     trainer = Trainer(
         config(families={"resnet": 1.0}, pool=2, batch_size=32, inner_steps=3, steps=60, lr=2e-3, warmup=5),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
 from ghn_init.tracing.values import Binding, StandIns, bind, map_tensors, tensors_in
 
-logger = logging.getLogger("ghn_init")
+_CALL_SCRIPTED = torch.jit.ScriptFunction.__call__
 
 
 @dataclass
@@ -83,7 +83,7 @@ def _record(
         recorder = Recorder(copied.stack, copied.originals, stand_ins, guesses)
         inputs, named = make_placeholders(recorder, args, kwargs)
         try:
-            with _eager(), recorder:
+            with _eager(), _unscripted(copied.stack), recorder:
                 result = copied.module(*inputs, **named)
         except TraceError:
             raise
@@ -163,6 +163,25 @@ def _eager() -> Iterator[None]:
             yield
     else:
         yield
+
+
+@contextmanager
+def _unscripted(stack: list[str]) -> Iterator[None]:
+    """Scripted functions raise in this thread: a torch-function mode would see only parts of what they do."""
+    thread = threading.get_ident()
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == thread:
+            raise TraceError(
+                f"Module {stack[-1]!r} calls the scripted function {function.name!r}, which cannot be recorded."
+            )
+        return _CALL_SCRIPTED(function, *args, **kwargs)
+
+    torch.jit.ScriptFunction.__call__ = call
+    try:
+        yield
+    finally:
+        torch.jit.ScriptFunction.__call__ = _CALL_SCRIPTED
 
 
 @contextmanager

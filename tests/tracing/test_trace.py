@@ -245,3 +245,38 @@ def test_wrong_example_inputs_are_told_and_leave_the_model_alone() -> None:
 def test_something_else_than_a_module_is_told() -> None:
     with pytest.raises(TraceError, match="got dict"):
         ghn_init.trace({}, torch.empty(2, 8))  # type: ignore[arg-type]
+
+
+@torch.jit.script
+def gate(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.sigmoid(x) * weight
+
+
+class Gated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after, self.weight = nn.Linear(8, 8), nn.Linear(8, 2), nn.Parameter(torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(gate(self.before(x), self.weight))
+
+
+def test_model_that_calls_a_scripted_function_is_read_from_its_export() -> None:
+    graph = ghn_init.trace(Gated(), torch.empty(2, 8))
+    assert "not used" not in " ".join(graph.unreached.values())
+    before, after = graph.slots["before.bias"], graph.slots["after.weight"]
+    assert graph.distances()[before, after] > 0
+    with pytest.raises(TraceError, match="calls the scripted function 'gate'"):
+        ghn_init.trace(Gated(), torch.empty(2, 8), method="recorder")
+    assert gate(torch.zeros(2), torch.ones(2)).tolist() == [0.5, 0.5]
+
+
+def test_operators_called_by_their_registered_names() -> None:
+    class Registered(Gated):
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.ops.aten.linear(x, self.before.weight, self.before.bias)
+            return self.after(torch.ops.aten.mul.Tensor(x, self.weight))
+
+    graph = ghn_init.trace(Registered(), torch.empty(2, 8), method="recorder")
+    before, after = graph.slots["before.bias"], graph.slots["after.weight"]
+    assert graph.distances()[before, after] > 0

@@ -173,11 +173,11 @@ def _unscripted(stack: list[str]) -> Iterator[None]:
     def call(function: Any, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() == thread:
             raise TraceError(
-                f"Module {stack[-1]!r} calls the scripted function {function.name!r}, which cannot be recorded."
+                f"Module {stack[-1]!r} calls the scripted function {function.name!r}: it cannot be recorded."
             )
         return _CALL_SCRIPTED(function, *args, **kwargs)
 
-    torch.jit.ScriptFunction.__call__ = call
+    torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -57,7 +57,7 @@ def golden_predictions(checkpoint: str, name: str) -> dict[str, Any]:
 def golden_arch_graph(name: str) -> ArchGraph:
     """The golden graph as an ArchGraph, in the original's node order; a norm's bias joins its weight's node.
 
-    Which norms own a bias is read from the predictions of ghn3-tiny, where every tensor of the network is listed.
+    Which norms own a bias is read from the predictions of ghn3-tiny, where every tensor is listed.
     """
     rows, edges, _ = golden_graph(name)
     listed = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -87,11 +88,15 @@ def _table(suite: str, rows: list[dict[str, Any]]) -> str:
         if "error" in row:
             lines.append(f"| {name} | failed | | | | | | |")
             continue
-        share = row["predicted_values"] / max(1, row["values"])
         cells = [row["nodes"], row["parameters"], row["predicted"], len(row["kept"]), len(row["skipped"])]
         numbers = " | ".join(map(str, cells))
-        lines.append(f"| {name} | {numbers} | {share:.1%} | {row['cpu_seconds']:.1f} |")
+        lines.append(f"| {name} | {numbers} | {_share(row)} | {row['cpu_seconds']:.1f} |")
     return "\n".join([*lines, ""])
+
+
+def _share(row: dict[str, Any]) -> str:
+    """Share of the values that were predicted, rounded down: 100% means all of them."""
+    return f"{math.floor(1000 * row['predicted_values'] / max(1, row['values'])) / 10:.1f}%"
 
 
 def _general(reason: str) -> str:

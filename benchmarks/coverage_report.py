@@ -22,6 +22,8 @@ reason in the report.
 Reproduce with `python benchmarks/coverage_table.py --again`.
 """
 
+SUMMED = ("predicted", "parameters", "predicted_values", "values")
+
 
 def write_page(rows: list[dict[str, Any]], path: Path) -> None:
     """Write the summary, the reasons and the table as Markdown."""
@@ -34,14 +36,17 @@ def write_page(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _summary(rows: list[dict[str, Any]], suites: list[str]) -> str:
     lines = [
-        "| suite | models | initialised | every parameter predicted | failed |",
-        "|---|---:|---:|---:|---:|",
+        "| suite | models | failed | every parameter predicted | parameters predicted | values predicted |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for suite in suites:
         mine = [row for row in rows if row["suite"] == suite]
         good = [row for row in mine if "error" not in row]
         full = [row for row in good if row["predicted"] == row["parameters"]]
-        lines.append(f"| {suite} | {len(mine)} | {len(good)} | {len(full)} | {len(mine) - len(good)} |")
+        total = {key: sum(row[key] for row in good) for key in SUMMED}
+        share = _percent(total["predicted"], total["parameters"])
+        numbers = f"{len(mine) - len(good)} | {len(full)} | {share} | {_share(total)}"
+        lines.append(f"| {suite} | {len(mine)} | {numbers} |")
     return "\n".join([*lines, ""])
 
 
@@ -95,8 +100,12 @@ def _table(suite: str, rows: list[dict[str, Any]]) -> str:
 
 
 def _share(row: dict[str, Any]) -> str:
-    """Share of the values that were predicted, rounded down: 100% means all of them."""
-    return f"{math.floor(1000 * row['predicted_values'] / max(1, row['values'])) / 10:.1f}%"
+    return _percent(row["predicted_values"], row["values"])
+
+
+def _percent(part: int, whole: int) -> str:
+    """Rounded down: 100% means all of them."""
+    return f"{math.floor(1000 * part / max(1, whole)) / 10:.1f}%"
 
 
 def _general(reason: str) -> str:

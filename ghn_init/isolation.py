@@ -36,9 +36,10 @@ def own_generators(seed: int) -> Iterator[None]:
     """Run a block with the random generators seeded by ``seed``; afterwards they are as before.
 
     Covers torch (CPU and CUDA), Python and NumPy. Generators belong to the process: beside other threads
-    they are neither seeded nor set back, as either would make those threads draw the same numbers again.
+    that may draw they are neither seeded nor set back, as either would make those threads draw the same
+    numbers again. What the block draws from the global generators then counts as drawn.
     """
-    if threading.active_count() > 1:
+    if not _draws_alone():
         yield
         return
     with ExitStack() as stack:
@@ -54,6 +55,15 @@ def own_generators(seed: int) -> Iterator[None]:
         for index in devices:
             torch.cuda.default_generators[index].manual_seed(seed)
         yield
+
+
+def _draws_alone() -> bool:
+    """Whether no other thread may draw random numbers.
+
+    Daemon threads beside the main one are taken for those that notebooks and progress bars keep for good.
+    """
+    own = threading.current_thread()
+    return all(thread is own or thread.daemon for thread in threading.enumerate())
 
 
 @contextmanager

@@ -16,28 +16,32 @@ def classifier_nodes(graph: ArchGraph) -> frozenset[int]:
     convolution. A sum is passed only if everything it adds comes straight from such layers (averaged
     heads). Anything else on the way, such as a norm, means that this output has no classifier.
     """
-    before = graph.predecessors()
-    found: set[int] = set()
-    for index in graph.outputs:
-        found |= _behind(graph, before, index) or set()
-    return frozenset(found)
+    behind: list[frozenset[int]] = []
+    for index, sources in enumerate(graph.predecessors()):
+        behind.append(_behind(graph, index, sources, behind))
+    return frozenset().union(*(behind[index] for index in graph.outputs))
 
 
-def _behind(graph: ArchGraph, before: list[list[int]], index: int) -> set[int] | None:
-    """Classifier nodes straight behind a node; None if something else is there."""
+def _behind(graph: ArchGraph, index: int, sources: list[int], behind: list[frozenset[int]]) -> frozenset[int]:
+    """Classifier nodes straight behind a node; none if anything else is there.
+
+    Args:
+        graph: The architecture.
+        index: The node.
+        sources: Nodes that feed it.
+        behind: The same of every node before it.
+    """
     node = graph.nodes[index]
     if _is_pointwise(node):
-        return {index}
+        return frozenset({index})
     if node.primitive == "bias":
-        weights = [source for source in before[index] if _is_pointwise(graph.nodes[source])]
-        return {index, *weights} if weights else None
-    if node.primitive in _PASSED and len(before[index]) == 1:
-        return _behind(graph, before, before[index][0])
-    if node.primitive == "sum":
-        summed = [_behind(graph, before, source) for source in before[index]]
-        if summed and all(summed):
-            return set().union(*(nodes for nodes in summed if nodes))
-    return None
+        weights = [source for source in sources if _is_pointwise(graph.nodes[source])]
+        return frozenset({index, *weights}) if weights else frozenset()
+    if node.primitive in _PASSED and len(sources) == 1:
+        return behind[sources[0]]
+    if node.primitive == "sum" and all(behind[source] for source in sources):
+        return frozenset().union(*(behind[source] for source in sources))
+    return frozenset()
 
 
 def class_layer_nodes(graph: ArchGraph, convention: ClassLayer) -> frozenset[int]:

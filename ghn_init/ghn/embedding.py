@@ -45,7 +45,11 @@ class NodeEmbedding(nn.Module):
         self._known: WeakKeyDictionary[ArchGraph, np.ndarray] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_known": WeakKeyDictionary()}
+        return {name: value for name, value in self.__dict__.items() if name != "_known"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        super().__setstate__(state)
+        self._known = WeakKeyDictionary()
 
     def shape_rows(self, graph: ArchGraph) -> np.ndarray:
         """``(N, 4)`` int64 rows of the channel (first two) and spatial tables.

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-from ghn_init.errors import ConfigError
+from ghn_init.errors import ConfigError, PredictionError
 from ghn_init.ghn.config import GHNConfig
 from ghn_init.ghn.decoders import DECODERS, VectorDecoder, decode_groups
 from ghn_init.ghn.embedding import NodeEmbedding
@@ -112,11 +112,20 @@ class GHN(PretrainedMixin, nn.Module):
             in its dtype.
 
         Raises:
-            PredictionError: A decoded value is not finite.
+            PredictionError: The GHN is on the meta device, or a decoded value is not finite.
         """
-        x = self.encode([graph])
+        device = self.embedding.primitive.weight.device
+        if device.type == "meta":
+            raise PredictionError(
+                "the GHN is on the meta device and its weights hold no values: load it with "
+                "GHN.from_pretrained, or give it memory (to_empty) and values (load_state_dict)"
+            )
+        exact = torch.autocast(device.type, enabled=False)
+        with exact:
+            x = self.encode([graph])
         for call in decoder_calls(self._groups([graph], head, skip), self.config):
-            decoded = decode_groups(self.decoder, self.vectors, self.config, x, call, check=True)
+            with exact:
+                decoded = decode_groups(self.decoder, self.vectors, self.config, x, call, check=True)
             for group, values in zip(call, decoded, strict=True):
                 for portion in in_portions(group.targets):
                     targets = [group.targets[i] for i in portion]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -16,7 +18,7 @@ from random_graphs import graphs, random_graph, renamed, reordered
 
 from ghn_init.errors import ConfigError, PredictionError
 from ghn_init.ghn import GHN, GHNConfig
-from ghn_init.graph import ArchGraph
+from ghn_init.graph import ArchGraph, Node, ParamSlot
 
 ENCODERS = ("graphormer", "gated_gnn")
 
@@ -178,6 +180,38 @@ def test_values_that_are_not_finite_are_an_error_that_names_the_parameter(weight
         ghn.predict(golden_arch_graph("resnet18"))
 
 
+def test_autocast_of_the_caller_changes_no_bit():
+    ghn, graph = small_ghn(), golden_arch_graph("resnet18")
+    expected = ghn.predict(graph)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_same_bits(ghn.predict(graph), expected)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_ghn_in_half_precision_predicts_about_the_same(encoder, dtype):
+    ghn, graph = small_ghn(encoder), golden_arch_graph("resnet18")
+    expected = ghn.predict(graph)
+    found = ghn.to(dtype).predict(graph)
+    assert all(value.dtype == dtype for value in found.values())
+    assert_close({name: value.float() for name, value in found.items()}, expected, tolerance=0.05)
+
+
+def test_a_ghn_on_the_meta_device_is_refused():
+    ghn = small_ghn().to("meta")
+    with pytest.raises(PredictionError, match="on the meta device"):
+        ghn.predict(random_graph(0, 5))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda ghn: pickle.loads(pickle.dumps(ghn))], ids=["deepcopy", "pickle"]
+)
+def test_a_copy_of_a_used_ghn_predicts_the_same(copied):
+    ghn, graph = small_ghn(), random_graph(1, 20)
+    expected = ghn.predict(graph)
+    assert_same_bits(copied(ghn).predict(graph), expected)
+
+
 def test_skipped_names_are_left_out_and_do_not_change_the_others():
     ghn, graph = small_ghn().double(), golden_arch_graph("resnet18")
     every = ghn.predict(graph)
@@ -213,14 +247,27 @@ def test_classifiers_are_found_through_pooling(network, slots):
     assert small_ghn().head_slots(golden_arch_graph(network)) == slots
 
 
+def test_classifiers_are_found_behind_a_long_chain_of_sums():
+    """Each sum adds what came before it to a pooled copy: 2 ** 1500 ways lead back."""
+    nodes, edges, last = (
+        [Node("input"), Node("conv", (ParamSlot("head.weight", (10, 8)),), (10, 8))],
+        [(0, 1)],
+        1,
+    )
+    for _ in range(1500):
+        pooled, total = len(nodes), len(nodes) + 1
+        nodes += [Node("max_pool", (), (1, 1, 3, 3)), Node("sum")]
+        edges += [(last, pooled), (last, total), (pooled, total)]
+        last = total
+    assert small_ghn().head_slots(ArchGraph(tuple(nodes), edges, (last,))) == ["head.weight"]
+
+
 def test_an_unknown_choice_for_the_head_is_refused():
     with pytest.raises(ConfigError, match="head must be one of"):
         small_ghn().predict(random_graph(0, 5), head="drop")  # type: ignore[arg-type]
 
 
 def test_a_graph_of_the_input_alone_has_nothing_to_predict():
-    from ghn_init.graph import Node
-
     graph = ArchGraph((Node("input"),), [])
     for encoder in ENCODERS:
         assert small_ghn(encoder).predict(graph) == {}

@@ -127,7 +127,8 @@ def _default(device: Any, hub: dict[str, Any]) -> GHN:
 
 def _fingerprint(named: str | None) -> tuple[Any, ...]:
     """Changes when the files of a local GHN do, so that a retrained one is not taken from the cache."""
-    if named is None or not (path := Path(named).expanduser()).exists():
+    if named is None or not os.path.exists(path := Path(named).expanduser()):
         return ()
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    stats = [(file.name, file.stat()) for file in files if file.is_file()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)

@@ -117,6 +117,18 @@ def test_a_ghn_is_loaded_once_and_again_when_its_file_changes(tmp_path):
     assert not torch.equal(second.embedding.primitive.weight, first.embedding.primitive.weight)
 
 
+def test_a_dangling_link_beside_the_files_does_no_harm(tmp_path):
+    """As editors leave one for a lock."""
+    folder = tiny_ghn(3).save_pretrained(tmp_path)
+    (folder / ".#lock").symlink_to(tmp_path / "nowhere")
+    assert default.resolve_ghn(folder).source == str(folder)
+
+
+def test_a_name_too_long_for_a_path_is_told(offline):
+    with pytest.raises(HubError, match="neither a local folder or file nor a valid Hub id"):
+        default.resolve_ghn("x" * 5000, cache_dir=offline)
+
+
 def test_threads_share_one_copy(tmp_path):
     folder = tiny_ghn(5).save_pretrained(tmp_path)
     found: list[ghn_init.GHN] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,10 @@ def write_folder(
     """
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file: save_pretrained needs a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
     text = config_json(config)
     staged: dict[Path, Path] = {}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         if card is not None:
             staged[folder / CARD_FILE] = _stage(folder, lambda path: path.write_text(card, encoding="utf-8"))
         staged[folder / CONFIG_FILE] = _stage(folder, lambda path: path.write_text(text, encoding="utf-8"))
@@ -163,8 +163,10 @@ def write_weights_file(path: Path, config: Mapping[str, Any], state: Mapping[str
 
 
 def require_finite(state: Mapping[str, Tensor], where: object) -> None:
-    """Raise CheckpointError at the first tensor with a NaN or an infinity."""
+    """Raise CheckpointError at the first tensor without values, or with a NaN or an infinity."""
     for name, tensor in state.items():
+        if tensor.is_meta:
+            raise CheckpointError(f"{where}: {name} is on the meta device and holds no values.")
         if tensor.is_floating_point() and not _all_finite(tensor):
             bad = int((~torch.isfinite(tensor)).sum())
             raise CheckpointError(
@@ -200,16 +202,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _stage(folder: Path, write: Callable[[Path], object]) -> Path:
     """A new temporary file in ``folder``, written by ``write``, on disk, with the user's permissions."""
-    handle, name = tempfile.mkstemp(prefix=".saving-", dir=folder)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = folder / f".saving-{secrets.token_hex(8)}"
+    temporary.touch(exist_ok=False)
+    mode = temporary.stat().st_mode
     try:
         write(temporary)
+        temporary.chmod(mode)  # safetensors makes files that only their owner can read
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ghn_init.hub.card import model_card
-from ghn_init.hub.folder import CARD_FILE, config_json, require_finite, write_folder
+from ghn_init.hub.folder import CARD_FILE, require_finite, write_folder
 from ghn_init.hub.pretrained import PretrainedFiles, build, locate, read
 
 Self = TypeVar("Self", bound="PretrainedMixin")
@@ -101,7 +101,7 @@ class PretrainedMixin(nn.Module):
             The folder, as a path.
 
         Raises:
-            CheckpointError: the folder cannot be written, or a weight is not finite.
+            CheckpointError: the folder cannot be written, or a weight is not finite or on the meta device.
         """
         require_finite(self.state_dict(), "this GHN")
         folder = Path(directory)
@@ -157,10 +157,6 @@ class PretrainedMixin(nn.Module):
             create_pr=create_pr,
             overwrite=overwrite,
         )
-
-    def config_text(self) -> str:
-        """The text of the ``config.json`` that ``save_pretrained`` writes."""
-        return config_json(self.config.to_dict())
 
     def _parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

@@ -59,7 +59,7 @@ def locate(
     """
     text = os.fspath(id_or_path)
     path = Path(text).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists, False for what is too long for a path
         return _locate_local(path, text, filename, subfolder)
     if _looks_local(text, id_or_path):
         raise CheckpointError(

@@ -148,6 +148,10 @@ def test_a_failed_save_leaves_the_old_files(folder: Path, tmp_path: Path) -> Non
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     with pytest.raises(CheckpointError, match="needs a folder"):
         small().save_pretrained(folder / "config.json")
+    with pytest.raises(CheckpointError, match="could not save"):
+        small().save_pretrained(folder / "config.json" / "inside")
+    with pytest.raises(CheckpointError, match="on the meta device"):
+        small().to("meta").save_pretrained(folder)
 
 
 def test_a_save_cut_short_is_noticed(folder: Path, tmp_path: Path) -> None:
@@ -254,7 +258,9 @@ def test_damaged_folders_are_refused(folder: Path, change: Callable[[Path], Any]
         GHN.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("name", ["./nothing", "/no/such/place", "~/no-such-ghn", "a/b/c/d"])
+@pytest.mark.parametrize(
+    "name", ["./nothing", "/no/such/place", "~/no-such-ghn", "a/b/c/d", "/" + "x" * 5000]
+)
 def test_a_path_that_does_not_exist_is_never_looked_up_on_the_hub(name: str) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         GHN.from_pretrained(name)

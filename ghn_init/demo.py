@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MODEL = "resnet18"
 PICTURE = "curves.png"
 GHN_LABEL, DEFAULT_LABEL = "GHN prediction", "timm's own init"
-MARKS = (0, 5, 10, 20, 50, 100, 150)
+MARKS = (0, 5, 10, 20, 50, 100)
 Reporter = Callable[[str], None]
 
 
@@ -150,7 +150,7 @@ def plot(curves: dict[str, Curve], model: str, path: Path) -> Path | None:
         percent = [100 * value for value in curve.accuracies]
         axes.plot(curve.steps, percent, color=colour, marker=style, markersize=4, linewidth=2, label=name)
         axes.annotate(
-            f"{percent[0]:.1f} %", (curve.steps[0], percent[0]), (0, 7), textcoords="offset points",
+            f"{percent[0]:.1f} %", (curve.steps[0], percent[0]), (9, 5), textcoords="offset points",
             color=colour, ha="left", fontsize=9,
         )  # fmt: skip
     axes.axhline(10, color="grey", linewidth=0.8, linestyle=":")

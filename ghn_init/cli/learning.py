@@ -50,7 +50,7 @@ def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     demo.add_argument("model", nargs="?", default="resnet18", help="timm model that takes 32x32 images")
     demo.add_argument("--ghn", default="bundled", help="folder, file or Hub id of the GHN (default: bundled)")
-    demo.add_argument("--steps", type=int, default=150, help="training steps of 64 images (default 150)")
+    demo.add_argument("--steps", type=int, default=100, help="training steps of 64 images (default 100)")
     demo.add_argument("--lr", type=float, default=0.025, help="learning rate (default 0.025)")
     demo.add_argument("--seed", type=int, default=0, help="of timm's init and of the order of the images")
     demo.add_argument("--data", metavar="FOLDER", help="folder with the Fashion-MNIST files, or 'bundled'")

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     evaluate.set_defaults(run=_evaluate)
     card = commands.add_parser("card", help="evaluate the GHN of a run and save it with its model card")
-    card.add_argument("run", type=Path, help="folder of the run")
+    card.add_argument("folder", type=Path, help="folder of the run")
     card.add_argument("ghn", type=Path, help="folder to save the GHN in")
     card.add_argument("--command", required=True, help="the command that made the run, for the card")
     card.add_argument("--data", help="folder of Fashion-MNIST's files, or 'bundled'")
@@ -75,10 +75,10 @@ def _card(options: argparse.Namespace) -> int:
     from ghn_init.training.trainer import LOG, load_run
 
     torch.manual_seed(0)
-    config, ghn = load_run(options.run)
+    config, ghn = load_run(options.folder)
     data = fashion_mnist("test", options.data).head(options.images)
     sections = {
-        "Training": training_section(config, options.command, options.run / LOG),
+        "Training": training_section(config, options.command, options.folder / LOG),
         "Evaluation": evaluation_table(ghn, data, options.nets),
     }
     count = sum(parameter.numel() for parameter in ghn.parameters())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ghn_init.errors import CheckpointError
 from ghn_init.ghn import GHN
+from ghn_init.training.cells import NORMS
 from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData
 from ghn_init.training.evaluate import ZeroShot, zero_shot
@@ -32,12 +33,11 @@ def evaluation_table(ghn: GHN, data: ImageData, networks: int = 40) -> str:
     ]
     for family in FAMILIES:
         drawn = held_out(family, networks if family == "cells" else max(2, networks // 4))
-        result = zero_shot(ghn, {f"{family} {i}": each for i, each in enumerate(drawn)}, data)
+        result = zero_shot(ghn, {_label(i): each for i, each in enumerate(drawn)}, data)
         lines.append(_row(family, result))
         if family == "cells":
-            lines += [
-                _row(f"cells, norm {norm}", _part(result, drawn, norm)) for norm in ("bn", "ln", "none")
-            ]
+            parts = {norm: _part(result, drawn, norm) for norm in NORMS}
+            lines += [_row(f"cells, norm {norm}", part) for norm, part in parts.items() if part.accuracies]
     lines += ["", "| timm model | accuracy |", "|---|---|"]
     for title, models in (("", SEEN_FAMILIES), (" (family not in training)", UNSEEN_FAMILIES)):
         result = zero_shot(ghn, build(models, ghn.config.num_classes), data)
@@ -87,14 +87,16 @@ def training_section(config: TrainConfig, command: str, log: Path, rows: int = 1
 
 
 def _part(result: ZeroShot, drawn: list[Architecture], norm: str) -> ZeroShot:
-    chosen = {name for name, each in zip(result.accuracies, drawn, strict=True) if each.args["norm"] == norm}
-    return ZeroShot({name: value for name, value in result.accuracies.items() if name in chosen})
+    norms = {_label(i): each.args["norm"] for i, each in enumerate(drawn)}
+    return ZeroShot({name: value for name, value in result.accuracies.items() if norms[name] == norm})
+
+
+def _label(index: int) -> str:
+    return f"network {index}"
 
 
 def _row(name: str, result: ZeroShot) -> str:
     values = [100 * value for value in result.accuracies.values()]
-    if not values:
-        return f"| {name} | 0 | | | | |"
     return (
         f"| {name} | {len(values)} | {100 * result.mean:.1f} ± {100 * result.standard_error:.1f} "
         f"| {statistics.median(values):.1f} | {max(values):.1f} | {min(values):.1f} |"

@@ -146,12 +146,7 @@ def test_an_architecture_that_does_not_fit_the_images_is_skipped_and_counted(ima
 
 def test_an_endless_space_gives_a_new_architecture_at_each_update(images):
     trainer = Trainer(config(pool=None, steps=3, inner_steps=1), images)
-    drawn = []
-    for position in range(3):
-        trainer.step = position
-        drawn.append(trainer._architecture(position))
-    assert drawn == [0, 1, 2]
-    trainer.step = 0
+    assert [trainer._architecture(position) for position in range(3)] == [0, 1, 2]
     trainer.run()
     assert trainer.step == 3
     assert trainer.skipped == 0

@@ -1,4 +1,4 @@
-"""One run of one torch function: on values where all are known, else on stand-ins."""
+"""One run of one torch function: on values where all are known, else on stand-ins, else on zeros."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from ghn_init.tracing.values import Binding, StandIns, map_tensors
+
+# Operations that tell no shapes are run on zeros of at most this many elements.
+_ZERO_ELEMENTS = 1 << 22
 
 
 class Execution:
@@ -27,6 +30,7 @@ class Execution:
         self.func, self.inputs, self.links, self.known = func, inputs, links, known
         self.device = torch.device("cpu") if known else stand_ins.device
         self.real: set[int] = set()
+        self.zeros: dict[int, Tensor] = {}
         self.dtype: torch.dtype | None = None
         self.back: dict[int, Tensor] = {}
         self.changed: list[Tensor] = []
@@ -37,10 +41,37 @@ class Execution:
             kwargs = {**kwargs, "device": self.device}
         try:
             return self._attempt(args, kwargs)
-        except (RuntimeError, TypeError, NotImplementedError, ValueError, IndexError):
-            if self.known or not self._adjust():
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if self.known:
                 raise
-        return self._attempt(args, kwargs)
+            failure = error
+        try:
+            if self._adjust():
+                return self._attempt(args, kwargs)
+        except NotImplementedError as error:
+            failure = error
+        shapeless = isinstance(failure, NotImplementedError) or _is_custom(self.func)
+        if shapeless and sum(tensor.numel() for tensor in self.inputs) <= _ZERO_ELEMENTS:
+            return self._on_zeros(args, kwargs)
+        raise failure
+
+    def _on_zeros(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of an operation that cannot tell its shapes, as stand-ins shaped as for zeros."""
+        self.zeros = {
+            id(tensor): torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu") for tensor in self.inputs
+        }
+        self.back = {id(self.zeros[id(tensor)]): tensor for tensor in self.inputs}
+        own = {id(tensor) for tensor in self.inputs}
+        device, self.device = self.device, torch.device("cpu")
+        try:
+            if "device" in kwargs:
+                kwargs = {**kwargs, "device": self.device}
+            result = self._attempt(args, kwargs)
+        finally:
+            self.device = device
+        return map_tensors(
+            result, lambda tensor: tensor if id(tensor) in own else self.stand_ins.like(tensor)
+        )
 
     def _adjust(self) -> bool:
         """Prepare another attempt: real values where sizes are expected, one dtype where they are mixed."""
@@ -61,7 +92,7 @@ class Execution:
         versions = [_version(tensor) for tensor in used]
         run_args = tuple(self._argument(arg) for arg in args)
         run_kwargs = {key: self._argument(arg) for key, arg in kwargs.items()} if kwargs else kwargs
-        if self.known:
+        if self.known or self.zeros:
             result = self.func(*run_args, **run_kwargs)
         else:
             with self.stand_ins.context():
@@ -83,6 +114,8 @@ class Execution:
     def _stand_in(self, tensor: Tensor) -> Tensor:
         if self.known:
             return tensor
+        if self.zeros:
+            return self.zeros[id(tensor)]
         if id(tensor) in self.real:
             return tensor
         link = self.links[id(tensor)]
@@ -97,6 +130,12 @@ class Execution:
         if stand_in is not tensor:
             self.back[id(stand_in)] = tensor
         return stand_in
+
+
+def _is_custom(func: Any) -> bool:
+    """Whether an operation was registered by another library, which may not have told its shapes."""
+    name = getattr(func, "_qualified_op_name", "") or getattr(func, "_name", "")
+    return "::" in str(name) and not str(name).startswith(("aten::", "prim::"))
 
 
 def _version(tensor: Tensor) -> int:

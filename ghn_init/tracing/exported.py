@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -45,7 +49,8 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
         inputs, named = make_placeholders(recorder, args, kwargs)
         fakes = map_tensors((inputs, named), stand_ins.like)
         try:
-            program = torch.export.export(copied.module, *fakes, strict=False)
+            with _quiet():
+                program = torch.export.export(copied.module, *fakes, strict=False)
         except Exception as error:  # torch.export raises whatever the model and its own passes raise
             raise TraceError(
                 f"torch.export failed on {type(model).__name__}: {type(error).__name__}: {error}"
@@ -59,6 +64,22 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
                 f"The exported {type(model).__name__} cannot be read: {type(error).__name__}: {error}"
             ) from error
         return finish_recording(model, copied, recorder, result)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export writes the graph so far to stderr when it fails, and warns of what the error says again."""
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    logger.addFilter(_reject)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.removeFilter(_reject)
+
+
+def _reject(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _leaves(program: torch.export.ExportedProgram, copied: MetaCopy, inputs: list[Tensor]) -> list[Any]:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 BATCH = 2
 LENGTH = 16
 # Image sizes by how many models take them; the fully convolutional ones take the first.
-_SIDES = {
+_SIDES: dict[int, tuple[int | tuple[int, ...], ...]] = {
     1: (64, 256, 1024, 16000),
     2: (224, 32, 28, 64, 299, 256, 96, 128, 384, 512, 1),
-    3: (32, 16, 64, 112, 8, 1),
+    3: (32, 16, 64, (16, 224, 224), 112, 8, 1),
 }
 _STEPS = ("t", "timestep", "timesteps", "time", "time_step", "noise_level", "sigma", "ts", "step")
 _LABELS = ("y", "label", "labels", "class_labels", "classes", "target")
@@ -64,7 +64,8 @@ def _layer_shapes(module: nn.Module) -> list[tuple[tuple[int, ...], bool]]:
     kernel = getattr(module, "kernel_size", None)
     if size("in_channels") and isinstance(kernel, (tuple, list)):
         rank = len(kernel)
-        return [((BATCH, size("in_channels"), *(side,) * rank), False) for side in _SIDES.get(rank, ())]
+        sides = [side if isinstance(side, tuple) else (side,) * rank for side in _SIDES.get(rank, ())]
+        return [((BATCH, size("in_channels"), *side), False) for side in sides]
     if size("num_embeddings"):
         return [((BATCH, LENGTH), True), ((BATCH,), True)]
     if size("input_size"):

@@ -191,6 +191,29 @@ def test_convert_writes_a_safe_folder(work, capsys):
     assert ghn_init.GHN.from_pretrained(work / "safe").config.graph_convention == "ghn3"
 
 
+def test_convert_takes_the_arguments_of_a_file_that_holds_none(work, capsys):
+    import joblib
+    import parity
+    import torch
+
+    stored = torch.load(parity.PARITY / "checkpoints" / "ghn1-tiny.torch.pt", weights_only=True)
+    joblib.dump(stored["state_dict"], work / "ghn1.pt")
+    assert "--config" in error_of(capsys, "convert", "ghn1.pt", "safe")
+    (work / "list.json").write_text("[]")
+    assert "no JSON object" in error_of(capsys, "convert", "ghn1.pt", "safe", "--config", "list.json")
+    assert not (work / "safe").exists()
+    (work / "arguments.json").write_text(json.dumps(stored["config"]))
+    code, out, _ = run(capsys, "convert", "ghn1.pt", "safe", "--config", "arguments.json")
+    assert code == 0
+    assert "gated_gnn" in out
+    converted = ghn_init.GHN.from_pretrained(work / "safe")
+    original = ghn_init.GHN.from_pretrained(parity.PARITY / "checkpoints" / "ghn1-tiny.torch.pt")
+    assert converted.config == original.config
+    assert all(
+        torch.equal(value, original.get_parameter(name)) for name, value in converted.named_parameters()
+    )
+
+
 def test_push_publishes_and_apply_reads_the_revision(work):
     with LoopbackHub() as hub:
         environment = {**os.environ, **hub.environment(work / "home"), "HF_HUB_OFFLINE": "0"}

@@ -94,18 +94,26 @@ def run_trace(options: argparse.Namespace) -> None:
 def run_show(options: argparse.Namespace) -> None:
     """Print or draw a written report or graph."""
     path = options.file / REPORT_FILE if options.file.is_dir() else options.file
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CommandError(f"{path} does not exist") from error
-    except ValueError as error:
-        raise CommandError(f"{path} is not a JSON file: {error}") from error
-    text, graph = _read(data, path)
+    text, graph = _read(read_json(path), path)
     print(text)
     if options.nodes:
         print(node_table(graph))
     if options.picture:
         graph.plot(options.picture)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        CommandError: There is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CommandError(f"{path} does not exist") from error
+    except ValueError as error:
+        raise CommandError(f"{path} is not a JSON file: {error}") from error
 
 
 def _read(data: Any, path: Path) -> tuple[str, ArchGraph]:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ghn_init.cli.errors import CommandError
-from ghn_init.cli.graphs import REPORT_FILE, add_model_arguments, add_picture_argument, build_model
+from ghn_init.cli.graphs import (
+    REPORT_FILE,
+    add_model_arguments,
+    add_picture_argument,
+    build_model,
+    read_json,
+)
 from ghn_init.cli.models import SPEC_HELP, parse_inputs
 
 WEIGHTS_FILE = "model.safetensors"
@@ -39,6 +45,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     convert.add_argument("source", help="file, folder or Hub id, e.g. SamsungSAILMontreal/ghn3")
     convert.add_argument("folder", type=Path, help="folder to write")
+    convert.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="JSON file with the original constructor's arguments, for a checkpoint file that holds none and "
+        "needs them (GHN-1)",
+    )
     _add_file_arguments(convert)
     convert.set_defaults(run=run_convert)
 
@@ -108,7 +121,7 @@ def _ghn(options: argparse.Namespace) -> Any:
     return options.ghn
 
 
-def _load(source: str, options: argparse.Namespace) -> Any:
+def _load(source: str | Path, options: argparse.Namespace) -> Any:
     from ghn_init import GHN
 
     return GHN.from_pretrained(source, filename=options.filename, revision=options.revision)
@@ -127,10 +140,25 @@ def _write_model(model: Any, folder: Path) -> None:
 
 def run_convert(options: argparse.Namespace) -> None:
     """Write any readable GHN as a safe folder."""
-    ghn = _load(options.source, options)
-    folder = ghn.save_pretrained(options.folder)
+    if options.config is None:
+        ghn = _load(options.source, options)
+        folder = ghn.save_pretrained(options.folder)
+    else:
+        folder = _convert_file(options)
+        ghn = _load(folder, options)
     count = sum(parameter.numel() for parameter in ghn.parameters())
     print(f"written: {folder} ({count:,} parameters, {ghn.config.encoder}, {ghn.config.num_classes} classes)")
+
+
+def _convert_file(options: argparse.Namespace) -> Path:
+    from ghn_init.hub.convert import convert_checkpoint
+
+    if options.filename or options.revision:
+        raise CommandError("--config belongs to a checkpoint file on this machine")
+    config = read_json(options.config)
+    if not isinstance(config, dict):
+        raise CommandError(f"{options.config} holds no JSON object")
+    return convert_checkpoint(options.source, options.folder, config=config)
 
 
 def run_push(options: argparse.Namespace) -> None:

@@ -146,8 +146,8 @@ def _inferred(state: Mapping[str, Tensor], hid: int, graphormer: bool, where: st
     if not graphormer and not any(name.startswith("gnn.mlp_ve.") for name in state):
         raise CheckpointError(
             f"{where} holds no configuration, and a GHN-1 (no virtual edges) needs one: convert it with its "
-            "constructor's arguments, "
-            "config={'max_shape': ..., 'num_classes': ..., 'weight_norm': False, ...}."
+            'constructor\'s arguments, {"max_shape": ..., "num_classes": ..., "weight_norm": false, ...}: '
+            "`ghn-init convert FILE FOLDER --config ARGUMENTS.json`, or convert_checkpoint(config=...)."
         )
     width = math.isqrt(_size(state, "decoder.conv.2.weight", 0, where))
     kernel = math.isqrt(_size(state, "decoder.fc.0.weight", 0, where) // (4 * hid)) if hid else 0

@@ -104,9 +104,8 @@ def push(
         if held and not overwrite and not create_pr:
             raise HubError(
                 f"{repo_id} ({revision or 'main'}) already holds {' and '.join(held)}. Pass overwrite=True "
-                "to replace "
-                "them (the old commit stays in the history), create_pr=True to propose the change, or "
-                "another name."
+                "to replace them (the old commit stays in the history), create_pr=True to propose the "
+                "change, or another name."
             )
         weights = Path(scratch) / WEIGHTS_FILE
         write_weights_file(weights, config, state)
@@ -140,8 +139,8 @@ def hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         raise HubError(
             f"there is no repository {repo_id} on the Hub that you can see. Check the spelling; if it is "
-            "private, log "
-            "in (`hf auth login`) or pass token=. A local folder of that name does not exist either."
+            "private, log in (`hf auth login`) or pass token=. A local folder of that name does not exist "
+            "either."
         ) from error
     except errors.RevisionNotFoundError as error:
         raise HubError(

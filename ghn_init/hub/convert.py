@@ -74,9 +74,8 @@ def convert(
     if problems:
         more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise CheckpointError(
-            f"{where} is no GHN of {_described(new_config)}: {'; '.join(problems[:_LISTED])}{more}. It is of "
-            "another "
-            "architecture, or damaged."
+            f"{where} is no GHN of {_described(new_config)}: {'; '.join(problems[:_LISTED])}{more}. It is "
+            "of another architecture, or damaged."
         )
     return new_config, new_state
 

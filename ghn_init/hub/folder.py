@@ -65,9 +65,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if "config" in header and parse_config(header["config"], folder / WEIGHTS_FILE) != config:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} and the header of {WEIGHTS_FILE} beside it disagree: one of them was "
-            "edited, or "
-            f"a save was cut short. Save again, or load {folder / WEIGHTS_FILE} itself, which uses its "
-            "header."
+            f"edited, or a save was cut short. Save again, or load {folder / WEIGHTS_FILE} itself, which "
+            "uses its header."
         )
     return config, state
 
@@ -171,8 +170,8 @@ def require_finite(state: Mapping[str, Tensor], where: object) -> None:
             bad = int((~torch.isfinite(tensor)).sum())
             raise CheckpointError(
                 f"{where}: {name} has {bad} NaN or infinite values of {tensor.numel()}. The file is damaged "
-                "or its "
-                "training diverged; a GHN that is not finite predicts nothing usable. Use another checkpoint."
+                "or its training diverged; a GHN that is not finite predicts nothing usable. Use another "
+                "checkpoint."
             )
 
 
@@ -194,8 +193,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a complete safetensors file ({error}). It is truncated or damaged: download it "
-            "again "
-            "(force_download=True for a file of the Hub)."
+            "again (force_download=True for a file of the Hub)."
         ) from error
     return header, state
 

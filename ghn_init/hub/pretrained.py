@@ -64,8 +64,7 @@ def locate(
     if _looks_local(text, id_or_path):
         raise CheckpointError(
             f"{text} does not exist. Give a folder written by save_pretrained, a checkpoint file, or a Hub "
-            "id "
-            "such as 'user/name'."
+            "id such as 'user/name'."
         )
     from ghn_init.hub.client import download
 
@@ -93,8 +92,7 @@ def read(files: PretrainedFiles) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if missing:
         raise CheckpointError(
             f"{files.source}: its configuration lacks {', '.join(missing)}. No default is guessed: the "
-            "weights mean "
-            "something else under another setting. Save the GHN again with save_pretrained."
+            "weights mean something else under another setting. Save the GHN again with save_pretrained."
         )
     require_finite(state, files.source)
     return config, state

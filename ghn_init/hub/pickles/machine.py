@@ -104,8 +104,7 @@ class PickleMachine:
     def _error(self, problem: str) -> CheckpointError:
         return CheckpointError(
             f"{self._stream.where}: malformed pickle before byte {self._stream.position}: {problem}. The "
-            "file is "
-            "damaged, hostile or no GHN checkpoint; nothing in it was executed."
+            "file is damaged, hostile or no GHN checkpoint; nothing in it was executed."
         )
 
     def _pop(self) -> Any:
@@ -190,11 +189,10 @@ class PickleMachine:
         token = self._tokens.get(full)
         if token is None:
             raise CheckpointError(
-                f"{self._stream.where}: refused {full} before byte {self._stream.position}. A GHN checkpoint "
-                "holds "
-                "tensors and plain values, and this file wants other code to run on loading; nothing was "
-                "executed. Do "
-                "not load it with torch.load or joblib.load unless you trust whoever made it."
+                f"{self._stream.where}: refused {full} before byte {self._stream.position}. A GHN "
+                "checkpoint holds tensors and plain values, and this file wants other code to run on "
+                "loading; nothing was executed. Do not load it with torch.load or joblib.load unless you "
+                "trust whoever made it."
             )
         self._push(token)
 

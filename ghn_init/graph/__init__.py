@@ -1,6 +1,6 @@
 """Architecture graphs: 15 primitive types, parameter slots, edges, distances, batching, drawing."""
 
-from ghn_init.graph.arch_graph import ArchGraph, Node, ParamSlot, topological_order
+from ghn_init.graph.arch_graph import ArchGraph, Node, ParamSlot
 from ghn_init.graph.paths import MAX_DISTANCE, shortest_distances
 from ghn_init.graph.primitives import PRIMITIVE_INDEX, PRIMITIVES
 
@@ -12,5 +12,4 @@ __all__ = [
     "Node",
     "ParamSlot",
     "shortest_distances",
-    "topological_order",
 ]

@@ -5,7 +5,7 @@ It is the only contract between tracing (which builds it) and the GHN (which rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -196,34 +196,6 @@ class ArchGraph:
         from ghn_init.graph.draw import plot
 
         return plot(self, path, **options)
-
-
-def topological_order(count: int, edges: Iterable[tuple[int, int]]) -> list[int]:
-    """Kahn's order of ``count`` nodes; among the free ones the smallest index comes first.
-
-    Raises:
-        GraphError: The edges contain a cycle.
-    """
-    import heapq
-
-    following: list[list[int]] = [[] for _ in range(count)]
-    waiting = [0] * count
-    for source, target in set(edges):
-        following[source].append(target)
-        waiting[target] += 1
-    free = [index for index in range(count) if not waiting[index]]
-    heapq.heapify(free)
-    order: list[int] = []
-    while free:
-        index = heapq.heappop(free)
-        order.append(index)
-        for target in following[index]:
-            waiting[target] -= 1
-            if not waiting[target]:
-                heapq.heappush(free, target)
-    if len(order) != count:
-        raise GraphError(f"the graph has a cycle: {count - len(order)} of {count} nodes cannot be ordered")
-    return order
 
 
 def _node_from_dict(data: Mapping[str, Any]) -> Node:

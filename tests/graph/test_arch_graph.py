@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from ghn_init.errors import GHNInitError, GraphError
 from ghn_init.graph import ArchGraph, Node, ParamSlot
-from ghn_init.graph.arch_graph import topological_order
 from ghn_init.graph.primitives import PRIMITIVES
 
 
@@ -83,21 +82,6 @@ def test_views_of_a_graph_agree(graph: ArchGraph) -> None:
     assert len(graph.slots) == sum(len(node.params) for node in graph.nodes)
     assert sorted(graph.to_networkx().edges) == graph.edges
     assert f"{len(graph)} nodes, {len(graph.edges)} edges" in repr(graph)
-
-
-@given(st.integers(0, 20), st.data())
-def test_order_runs_along_every_edge_and_prefers_the_smallest_index(count: int, data: st.DataObject) -> None:
-    index = st.integers(0, max(count - 1, 0))
-    edges = data.draw(st.lists(st.tuples(index, index), max_size=40)) if count else []
-    graph = networkx.DiGraph()
-    graph.add_nodes_from(range(count))
-    graph.add_edges_from(edges)
-    if networkx.is_directed_acyclic_graph(graph):
-        order = topological_order(count, edges)
-        assert order == list(networkx.lexicographical_topological_sort(graph))
-    else:
-        with pytest.raises(GraphError, match="cycle"):
-            topological_order(count, edges)
 
 
 def test_edges_are_sorted_and_without_repeats() -> None:

@@ -14,19 +14,17 @@ from torch import Tensor, nn
 import ghn_init
 from ghn_init import GHN, ArchGraph, InitReport
 
-_LAYERS = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), {"conv", "sep_conv", "dil_conv"}),
-    **dict.fromkeys(
-        ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), {"conv", "sep_conv", "dil_conv"}
-    ),
-    **dict.fromkeys(
-        ("linear", "bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu"), {"conv", "bias", "pos_enc"}
-    ),
-    "batch_norm": {"bn"},
-    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm"), {"ln"}),
-    **dict.fromkeys(("embedding", "embedding_bag"), {"pos_enc"}),
-    "scaled_dot_product_attention": {"msa", "pos_enc"},
-    "cat": {"concat", "pos_enc"},
+_CONV = frozenset({"conv", "sep_conv", "dil_conv"})
+_DENSE = frozenset({"conv", "pos_enc"})
+_LAYERS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _CONV),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _CONV),
+    **dict.fromkeys(("linear", "bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu"), _DENSE),
+    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm"), frozenset({"ln"})),
+    **dict.fromkeys(("embedding", "embedding_bag"), frozenset({"pos_enc"})),
+    "batch_norm": frozenset({"bn"}),
+    "scaled_dot_product_attention": frozenset({"msa", "pos_enc"}),
+    "cat": frozenset({"concat", "pos_enc"}),
 }
 """Operation → primitives that may stand for it."""
 
@@ -108,11 +106,12 @@ def check_model(
     before, state = Snapshot(model), (torch.get_rng_state(), random.getstate())
     graph = ghn_init.trace(model, inputs)
     problems = [f"trace changed {name}" for name in before.changed()] + graph_problems(graph)
-    first = ghn_init.apply(model, ghn, example_inputs=inputs)
+    first = ghn_init.apply(model, ghn, example_inputs=inputs, head="predict")
     problems += report_problems(model, first)
-    values = Snapshot(model)
-    ghn_init.apply(model, ghn, example_inputs=inputs)
-    problems += [f"{name} differs on repeat" for name in values.changed()]
+    named = dict(model.named_parameters())
+    values = {name: named[name].detach().clone() for name in first.predicted if name in named}
+    ghn_init.apply(model, ghn, example_inputs=inputs, head="predict")
+    problems += [f"{n} differs on repeat" for n, value in values.items() if not torch.equal(named[n], value)]
     if not torch.equal(state[0], torch.get_rng_state()) or state[1] != random.getstate():
         problems.append("a random generator moved")
     if autograd:

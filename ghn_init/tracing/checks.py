@@ -24,7 +24,7 @@ def check_traceable(model: nn.Module) -> None:
         )
         if isinstance(module, torch.jit.ScriptModule):
             raise TraceError(f"{where} is scripted: its forward cannot be recorded. Pass the eager module.")
-        if ".quantized" in type(module).__module__ and type(module).__module__.startswith("torch."):
+        if _is_quantised(module):
             raise TraceError(
                 f"{where} is quantised: its weights are packed and cannot be predicted. Initialise the float "
                 "model, then quantise it."
@@ -46,6 +46,12 @@ def check_traceable(model: nn.Module) -> None:
             )
     if not count:
         raise TraceError(f"{type(model).__name__} has no parameters: there is nothing to predict.")
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    """Whether a module keeps integers or packed weights; float models for later quantisation do not."""
+    home = type(module).__module__
+    return home.startswith("torch.") and ".quantized" in home and bool(module.state_dict())
 
 
 def _overlaps(tensor: torch.Tensor) -> bool:

@@ -68,7 +68,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.export writes the graph so far to stderr when it fails, and warns of what the error says again."""
+    """torch.export writes the graph so far to stderr when it fails, and warns of what its error says."""
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     logger.addFilter(_reject)
     try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ghn_init.errors import InputError
 from ghn_init.tracing.inputs_config import from_config
 from ghn_init.tracing.inputs_layers import from_layers
+from ghn_init.tracing.inputs_multimodal import from_towers
 from ghn_init.tracing.inputs_vision import from_image_config
+from ghn_init.tracing.values import tensors_in
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 Predicate = Callable[[nn.Module], bool]
@@ -72,11 +74,9 @@ def given_inputs(example_inputs: Any) -> Inputs:
 
 
 def _has_tensor(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return True
-    if isinstance(value, (tuple, list)):
-        return any(_has_tensor(item) for item in value)
-    return isinstance(value, Mapping) and any(_has_tensor(item) for item in value.values())
+    if isinstance(value, Mapping):
+        value = dict(value)
+    return any(True for _ in tensors_in(value))
 
 
 def candidate_inputs(model: nn.Module) -> Iterator[Inputs]:
@@ -90,6 +90,7 @@ def candidate_inputs(model: nn.Module) -> Iterator[Inputs]:
         if predicate(model):
             yield given_inputs(maker(model))
             return
+    yield from from_towers(model)
     yield from from_config(model)
     yield from from_image_config(model)
     yield from from_layers(model)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import types
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ghn_init.errors import TraceError
 from ghn_init.tracing.detach import detach_functions
 from ghn_init.tracing.inputs_config import sub_configs
 from ghn_init.tracing.logical import collapse, logical_parameters
@@ -18,6 +21,15 @@ from ghn_init.tracing.values import Binding, StandIns, bind
 
 # Whole-number buffers up to this size keep their value: models index and branch with them.
 _KNOWN_BUFFER_ELEMENTS = 1 << 16
+
+
+def _without_global_hooks(call: types.FunctionType) -> types.FunctionType:
+    """``nn.Module``'s call without the hooks that the user registered for all modules."""
+    names = [name for name in call.__code__.co_names if name.startswith("_global_")]
+    return types.FunctionType(call.__code__, {**call.__globals__, **{name: OrderedDict() for name in names}})
+
+
+_CALL = _without_global_hooks(nn.Module._call_impl)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -129,14 +141,21 @@ def _deepcopy(model: nn.Module, twins: _Twins) -> nn.Module:
     try:
         with twins:
             module = copy.deepcopy(model, memo)
-    except (TypeError, RuntimeError, AttributeError, ValueError, NotImplementedError):
+    except Exception:  # noqa: BLE001 - any attribute may refuse in its own way
         for part in model.modules():
             for key, value in part.__dict__.items():
                 if key not in ("_parameters", "_buffers", "_modules") and not _copies(value, twins):
                     twins.memo[id(value)] = value
         memo = dict(twins.memo)
-        with twins:
-            module = copy.deepcopy(model, memo)
+        try:
+            with twins:
+                module = copy.deepcopy(model, memo)
+        except Exception as error:
+            raise TraceError(
+                f"{type(model).__name__} cannot be copied, and its forward runs on a copy only: "
+                f"{type(error).__name__}: {error}. If the model is sharded or wrapped, call ghn_init.trace "
+                "before that, and give the result to apply as graph=."
+            ) from error
     twins.memo = memo
     return module
 
@@ -159,6 +178,8 @@ def _watch(module: nn.Module, path: str, copied: MetaCopy) -> None:
         if original is not None:
             state["forward"] = original
     state["_compiled_call_impl"] = None
+    if type(module)._call_impl is nn.Module._call_impl:
+        state["_call_impl"] = types.MethodType(_CALL, module)
     # The wrapper that torch.compile puts around a submodule runs compiled code.
     forward, stack = module._modules.get("_orig_mod") or module.forward, copied.stack
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
 from ghn_init.tracing.values import Binding, StandIns, bind, map_tensors, tensors_in
 
+logger = logging.getLogger("ghn_init")
 _CALL_SCRIPTED = torch.jit.ScriptFunction.__call__
 
 
@@ -63,7 +65,16 @@ def record(
         TraceError: Some operation cannot be recorded.
     """
     guesses = Guesses()
-    recording = _record(model, args, kwargs or {}, fake, guesses)
+    try:
+        recording = _record(model, args, kwargs or {}, fake, guesses)
+    except TraceError:
+        if not guesses.asked:
+            raise
+        try:
+            return _record(model, args, kwargs or {}, fake, Guesses(truth=True))
+        except TraceError as error:
+            logger.debug("The other answer to questions about values fails too: %s", error)
+        raise
     if guesses.asked:
         try:
             other = _record(model, args, kwargs or {}, fake, Guesses(truth=True))
@@ -98,9 +109,12 @@ def finish_recording(model: nn.Module, copied: MetaCopy, recorder: Recorder, res
     Raises:
         TraceError: There is no tensor in the result.
     """
-    outputs = list(tensors_in(result))
+    outputs = list(tensors_in(result)) or list(tensors_in(getattr(result, "__dict__", {})))
     if not outputs:
-        raise TraceError(f"{type(model).__name__}.forward returned no tensor but {type(result).__name__}.")
+        raise TraceError(
+            f"{type(model).__name__}.forward returned no tensor but {type(result).__name__}: wrap the "
+            "model in a module whose forward returns tensors, or tuples, lists, dicts or dataclasses of them."
+        )
     recorder.graph.output(tuple(recorder.link(tensor).node for tensor in outputs))
     used = _attributes(recorder.graph)
     _prune(recorder.graph)
@@ -132,6 +146,11 @@ def make_placeholders(
     """The inputs, with a placeholder each: whole-number tensors keep their value, others become stand-ins."""
 
     def enter(tensor: Tensor) -> Tensor:
+        if tensor.is_nested:
+            raise InputError(
+                "example_inputs holds a nested tensor, which has no shape: pass a padded tensor, and a "
+                "mask if the forward takes one."
+            )
         known = not recorder.stand_ins.made(tensor) and not tensor.is_floating_point()
         value = tensor.detach().to("cpu", copy=True) if known else recorder.stand_ins.like(tensor)
         node = recorder.graph.placeholder("input")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -113,7 +114,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """Copy of nested tuples, lists, dicts and slices with each tensor replaced by ``function(tensor)``."""
+    """Copy of nested containers, slices and dataclasses with each tensor replaced by ``function(tensor)``."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, (torch.Size, str)):
@@ -130,7 +131,20 @@ def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
         return {key: map_tensors(item, function) for key, item in value.items()}
     if isinstance(value, slice):
         return slice(*(map_tensors(item, function) for item in (value.start, value.stop, value.step)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, (type, dict)):
+        return _map_dataclass(value, function)
     return value
+
+
+def _map_dataclass(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """Copy with its tensors replaced; the object itself where it holds none."""
+    if not any(True for _ in tensors_in(value)):
+        return value
+    copied = copy.copy(value)
+    for item in dataclasses.fields(value):
+        if hasattr(value, item.name):
+            object.__setattr__(copied, item.name, map_tensors(getattr(value, item.name), function))
+    return copied
 
 
 def fx_argument(value: Any, node_of: Callable[[Tensor], fx.Node]) -> Any:

@@ -1,0 +1,116 @@
+"""``apply`` on small modules of many kinds, with the graph checked against the model's own autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from graph_sanity import check_model
+from plain_zoo import ZOO
+from states import Snapshot, tiny_ghn
+from torch import nn
+
+import ghn_init
+from ghn_init.errors import InputError, TraceError
+
+GHN = tiny_ghn()
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.filterwarnings("ignore")
+def test_graph_and_report_are_sane(name):
+    build, inputs = ZOO[name]
+    report, problems = check_model(build(), inputs(), GHN)
+    assert problems == []
+    assert report.predicted
+
+
+def test_a_global_hook_does_not_run():
+    seen: list[nn.Module] = []
+    handles = [
+        nn.modules.module.register_module_forward_hook(lambda module, args, output: seen.append(module)),
+        nn.modules.module.register_module_forward_pre_hook(lambda module, args: seen.append(module)),
+    ]
+    try:
+        graph = ghn_init.trace(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert len(graph.slots) == 4
+    assert seen == []
+
+
+class Uncopiable(nn.Linear):
+    """Refuses a deep copy, as sharded modules do."""
+
+    def __deepcopy__(self, memo):
+        raise AssertionError("no deep copy")
+
+
+def test_a_model_that_cannot_be_copied_is_told_of_the_graph_argument():
+    model = nn.Sequential(Uncopiable(8, 8), nn.Linear(8, 2))
+    before = Snapshot(model)
+    with pytest.raises(TraceError, match=r"no deep copy.*graph="):
+        ghn_init.apply(model, GHN)
+    assert before.changed() == []
+    graph = ghn_init.trace(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2)))
+    assert "0.weight" in ghn_init.apply(model, GHN, graph=graph).predicted
+
+
+def test_nested_tensors_are_refused():
+    nested = torch.nested.nested_tensor([torch.zeros(2, 8), torch.zeros(3, 8)])
+    with pytest.raises(InputError, match="padded"):
+        ghn_init.trace(nn.Linear(8, 2), nested)
+
+
+class Detector(nn.Module):
+    """Boxes, scores and suppression, which has as many results as the values say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 8, 3, stride=4)
+        self.boxes = nn.Conv2d(8, 4, 1)
+        self.scores = nn.Conv2d(8, 1, 1)
+
+    def forward(self, x):
+        from torchvision.ops import batched_nms, roi_align
+
+        features = self.features(x).relu()
+        boxes, scores = self.boxes(features)[0].flatten(1).T, self.scores(features)[0].flatten()
+        kept = batched_nms(boxes, scores, (scores > 0).long(), 0.5)
+        return roi_align(features, [boxes[kept]], 2), scores[kept]
+
+
+def test_operations_whose_result_sizes_depend_on_values():
+    graph = ghn_init.trace(Detector(), torch.zeros(1, 3, 32, 32))
+    assert set(graph.slots) == {name for name, _ in Detector().named_parameters()}
+
+
+def test_a_failing_export_writes_nothing(capfd):
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x):
+            x = self.layer(x)
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(TraceError, match=r"torch\.export failed"):
+        ghn_init.trace(Branches(), torch.zeros(2, 8), method="export")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_float_model_that_is_meant_for_quantisation():
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+            self.skip = torch.ao.nn.quantized.FloatFunctional()
+
+        def forward(self, x):
+            return self.skip.add(x, self.layer(x))
+
+    graph = ghn_init.trace(Skip(), torch.zeros(2, 8))
+    assert graph.type_counts["sum"] == 1
+    with pytest.raises(TraceError, match="is quantised"):
+        ghn_init.trace(nn.Sequential(nn.Linear(8, 8), torch.ao.nn.quantized.Linear(8, 8)))

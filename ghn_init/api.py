@@ -47,7 +47,8 @@ def apply(
 
     All or nothing: on any error, an interrupt included, the model is bit-equal to what it was. The
     same GHN and model give the same bits, on any number of threads, processes and ranks. The model is
-    never run; random generators and torch settings are as before. Parameters keep their identity,
+    never run; torch settings are as before, and so are the random generators (where other threads run
+    meanwhile, a forward that draws random numbers may advance them). Parameters keep their identity,
     device, dtype, ``requires_grad`` and optimiser state.
 
     Args:
@@ -160,14 +161,13 @@ def _graph_of(model: nn.Module, ghn: GHN, example_inputs: Any, method: Method) -
 
 @contextmanager
 def _evaluating(ghn: GHN) -> Iterator[None]:
-    training = ghn.training
-    if training:
-        ghn.eval()
+    modes = [(module, module.training) for module in ghn.modules()]
+    ghn.eval()
     try:
         yield
     finally:
-        if training:
-            ghn.train()
+        for module, training in modes:
+            module.training = training
 
 
 def _log(report: InitReport, asked: Collection[str]) -> None:

@@ -147,8 +147,10 @@ def test_settings_of_the_caller_neither_change_the_bits_nor_are_changed():
 
 def test_a_ghn_in_training_mode_predicts_the_same_and_stays_in_it():
     ghn = copy.deepcopy(GHN).train()
+    ghn.decoder.eval()
+    modes = [module.training for module in ghn.modules()]
     values = ghn_init.predict(ConvNet(), ghn, example_inputs=IMAGE)
-    assert ghn.training
+    assert [module.training for module in ghn.modules()] == modes
     expected = ghn_init.predict(ConvNet(), GHN, example_inputs=IMAGE)
     assert all(torch.equal(values[name], expected[name]) for name in expected)
 

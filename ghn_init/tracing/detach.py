@@ -57,20 +57,21 @@ def detached(function: Callable[..., Any], memo: dict[int, Any]) -> Callable[...
     scope = function.__globals__
     if changed:
         scope = {**scope, **{name: _copied(value, memo) for name, value in changed.items()}}
-    cells = tuple(_cell(cell, memo) for cell in function.__closure__ or ()) or None
-    result = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, cells)
+    closure = function.__closure__ or ()
+    cells = tuple(types.CellType() for _ in closure)
+    result = types.FunctionType(
+        function.__code__, scope, function.__name__, function.__defaults__, cells or None
+    )
     result.__kwdefaults__ = function.__kwdefaults__
     result.__dict__.update(function.__dict__)
+    # Known before the cells are filled: a function may have captured itself.
     memo[id(function)] = result
+    for cell, original in zip(cells, closure, strict=True):
+        try:
+            cell.cell_contents = _copied(original.cell_contents, memo)
+        except ValueError:  # an empty cell
+            continue
     return result
-
-
-def _cell(cell: types.CellType, memo: dict[int, Any]) -> types.CellType:
-    try:
-        value = cell.cell_contents
-    except ValueError:  # an empty cell
-        return cell
-    return types.CellType(_copied(value, memo))
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:

@@ -35,7 +35,7 @@ class Spec:
             for level in levels:
                 for name in names:
                     value = _field(level, name)
-                    if value is not None and not _is_config(value):
+                    if value is not None and not is_config(value):
                         return value
             levels = [sub for level in levels for sub in sub_configs(level)]
         return default
@@ -56,21 +56,22 @@ def _field(config: Any, name: str) -> Any:
     return config.get(name) if isinstance(config, dict) else getattr(config, name, None)
 
 
-def _is_config(value: Any) -> bool:
+def is_config(value: Any) -> bool:
+    """Whether the value is a configuration in the manner of transformers."""
     return hasattr(value, "model_type") and hasattr(value, "to_dict")
 
 
 def sub_configs(config: Any) -> list[Any]:
     """Configurations held by a configuration."""
     return (
-        [value for value in vars(config).values() if _is_config(value)] if hasattr(config, "__dict__") else []
+        [value for value in vars(config).values() if is_config(value)] if hasattr(config, "__dict__") else []
     )
 
 
 def from_config(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
     """Keyword arguments for the forward: first with every modality that it takes, then with the main one."""
     config, main = getattr(model, "config", None), getattr(model, "main_input_name", None)
-    if not isinstance(main, str) or not _is_config(config):
+    if not isinstance(main, str) or not is_config(config):
         return
     spec = Spec(model, config)
     accepted = inspect.signature(model.forward).parameters
@@ -90,6 +91,19 @@ def from_config(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, A
             kwargs["decoder_input_ids"] = decoder_tokens(spec)
         if kwargs:
             yield (), kwargs
+            yield from _other_layouts(kwargs)
+
+
+def _other_layouts(kwargs: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The same arguments with features by time step, one audio channel, or pairs of images."""
+    features, wave, image = (kwargs.get(name) for name in ("input_features", "input_values", "pixel_values"))
+    if features is not None and features.dim() == 3:
+        yield (), {**kwargs, "input_features": features.transpose(1, 2)}
+        yield (), {**kwargs, "input_features": features.transpose(1, 2).unsqueeze(1)}
+    if wave is not None and wave.dim() == 2:
+        yield (), {**kwargs, "input_values": wave.unsqueeze(1)}
+    if image is not None and image.dim() == 4:
+        yield (), {**kwargs, "pixel_values": torch.stack([image, image], 1)}
 
 
 def length(spec: Spec) -> int:
@@ -145,6 +159,12 @@ def waveform(spec: Spec) -> Tensor:
     return spec.floats(BATCH, 16000)
 
 
+def series(spec: Spec) -> Tensor:
+    """Past values of a time series ``(2, steps, channels)``."""
+    steps = spec.number("context_length", default=32)
+    return spec.floats(BATCH, steps, spec.number("num_input_channels", "input_size", default=1))
+
+
 _MODALITIES = ("input_ids", "pixel_values", "input_features", "input_values", "bbox")
 MAKERS: dict[str, Any] = {
     "input_ids": tokens,
@@ -152,5 +172,6 @@ MAKERS: dict[str, Any] = {
     "pixel_values": images,
     "input_features": audio_features,
     "input_values": waveform,
+    "past_values": series,
     "bbox": lambda spec: torch.zeros(BATCH, length(spec), 4, dtype=torch.long),
 }

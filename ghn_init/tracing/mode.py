@@ -229,6 +229,7 @@ class Recorder(TorchFunctionMode):
         ):
             return self.call(func, args, kwargs)
         like, shape = args[0], tuple(args[0].shape)
+        args = (like, *map_tensors(args[1:], _size))
         with self.stand_ins.context():
             empty = torch.empty((1,) * len(shape), dtype=like.dtype, device=self.stand_ins.device).expand(
                 shape
@@ -300,6 +301,11 @@ class Recorder(TorchFunctionMode):
             if view is not None:
                 # The view is kept so that the storage's address stays its own.
                 self.written[storage_key(view)] = (self.time, node, link.known, view)
+
+
+def _size(tensor: Tensor) -> Any:
+    """A known whole number as such, for sizes; other tensors as they are."""
+    return int(tensor) if tensor.dim() == 0 and not tensor.is_floating_point() else tensor
 
 
 def describe(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

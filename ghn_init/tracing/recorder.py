@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +16,10 @@ from ghn_init.isolation import own_generators
 from ghn_init.tracing.guesses import Guesses
 from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
+from ghn_init.tracing.switches import uncompiled, unscripted
 from ghn_init.tracing.values import Binding, StandIns, bind, map_tensors, tensors_in
 
 logger = logging.getLogger("ghn_init")
-_CALL_SCRIPTED = torch.jit.ScriptFunction.__call__
 
 
 @dataclass
@@ -94,7 +92,7 @@ def _record(
         recorder = Recorder(copied.stack, copied.originals, stand_ins, guesses)
         inputs, named = make_placeholders(recorder, args, kwargs)
         try:
-            with _eager(), _unscripted(copied.stack), recorder:
+            with uncompiled(), unscripted(copied.stack), recorder:
                 result = copied.module(*inputs, **named)
         except TraceError:
             raise
@@ -170,37 +168,6 @@ def _prune(graph: fx.Graph) -> None:
     for node in reversed(graph.nodes):
         if not node.users and node.op not in ("placeholder", "output"):
             graph.erase_node(node)
-
-
-@contextmanager
-def _eager() -> Iterator[None]:
-    """Functions decorated with ``torch.compile`` run uncompiled."""
-    # Nothing is compiled before dynamo is imported, which is slow.
-    compiling = "torch._dynamo" in sys.modules or "torch.nn.attention.flex_attention" in sys.modules
-    if compiling and hasattr(torch.compiler, "set_stance"):
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    else:
-        yield
-
-
-@contextmanager
-def _unscripted(stack: list[str]) -> Iterator[None]:
-    """Scripted functions raise in this thread: a torch-function mode would see only parts of what they do."""
-    thread = threading.get_ident()
-
-    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == thread:
-            raise TraceError(
-                f"Module {stack[-1]!r} calls the scripted function {function.name!r}: it cannot be recorded."
-            )
-        return _CALL_SCRIPTED(function, *args, **kwargs)
-
-    torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        torch.jit.ScriptFunction.__call__ = _CALL_SCRIPTED
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from typing import Any
 
 import pytest
@@ -390,3 +391,37 @@ def test_vmapped_operations() -> None:
 
     # The mask was computed inside the transform: a constant of the graph.
     assert output_ancestors(record(Lambda(forward), (X,))) == [{"input", "a", "b", "constant"}]
+
+
+STARTED = {name: threading.Event() for name in ("first", "second", "first is done")}
+
+
+class Overlapping(nn.Module):
+    """Says that its forward runs, and ends it after something else."""
+
+    def __init__(self, says: str, waits: str) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.says, self.waits = says, waits
+
+    def forward(self, x: Tensor) -> Tensor:
+        STARTED[self.says].set()
+        assert STARTED[self.waits].wait(60)
+        return self.linear(x)
+
+
+def test_overlapping_recordings_leave_the_compiler_as_it_was():
+    stance = pytest.importorskip("torch._dynamo.eval_frame")
+    before = stance._stance.stance
+
+    def second() -> None:
+        assert STARTED["first"].wait(60)
+        record(Overlapping("second", "first is done"), (X,))
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    record(Overlapping("first", "second"), (X,))
+    assert stance._stance.stance == "force_eager"  # the second recording still needs it
+    STARTED["first is done"].set()
+    thread.join()
+    assert stance._stance.stance == before == "default"

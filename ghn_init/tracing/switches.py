@@ -1,0 +1,98 @@
+"""Settings of the whole process that recordings need; several may run at once, in threads."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+from ghn_init.errors import TraceError
+
+_CALL_SCRIPTED = torch.jit.ScriptFunction.__call__
+_stacks: dict[int, list[str]] = {}
+"""Thread → paths of the modules whose forward it is recording."""
+
+
+class Shared:
+    """A context that the first of several overlapping users enters and the last one leaves.
+
+    Left in the order of entry, contexts that save and restore one global value would end with the value of a
+    user that has already left.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._users = 0
+        self._held = ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Hold the context while the block runs."""
+        with self._lock:
+            if not self._users:
+                self._held.enter_context(self._make())
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._held.close()
+
+
+def _make_eager() -> AbstractContextManager[Any]:
+    return torch.compiler.set_stance("force_eager")
+
+
+@contextmanager
+def _make_guard() -> Iterator[None]:
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        stack = _stacks.get(threading.get_ident())
+        if stack is not None:
+            raise TraceError(
+                f"Module {stack[-1]!r} calls the scripted function {function.name!r}: it cannot be recorded."
+            )
+        return _CALL_SCRIPTED(function, *args, **kwargs)
+
+    torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.jit.ScriptFunction.__call__ = _CALL_SCRIPTED
+
+
+_eager = Shared(_make_eager)
+_guard = Shared(_make_guard)
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Functions decorated with ``torch.compile`` run uncompiled."""
+    # Nothing is compiled before dynamo is imported, which is slow.
+    compiling = "torch._dynamo" in sys.modules or "torch.nn.attention.flex_attention" in sys.modules
+    return _eager() if compiling and hasattr(torch.compiler, "set_stance") else nullcontext()
+
+
+@contextmanager
+def unscripted(stack: list[str]) -> Iterator[None]:
+    """Scripted functions raise in this thread: a torch-function mode would see only parts of what they do.
+
+    Args:
+        stack: Paths of the modules whose forward is running, outermost first.
+    """
+    thread = threading.get_ident()
+    before = _stacks.get(thread)
+    with _guard():
+        _stacks[thread] = stack
+        try:
+            yield
+        finally:
+            if before is None:
+                del _stacks[thread]
+            else:
+                _stacks[thread] = before

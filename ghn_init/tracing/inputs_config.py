@@ -151,6 +151,15 @@ def audio_features(spec: Spec) -> Tensor:
     return spec.floats(BATCH, bins, 2 * spec.number("max_source_positions", default=64))
 
 
+def clip(spec: Spec) -> Tensor:
+    """Videos ``(2, frames, channels, height, width)``."""
+    image = images(spec)
+    if image.dim() == 5:
+        return image
+    frames = spec.number("frames_per_clip", "num_frames", default=4)
+    return spec.floats(BATCH, frames, *image.shape[1:])
+
+
 def waveform(spec: Spec) -> Tensor:
     """Raw audio ``(2, samples)``; with mel bins in the configuration ``(2, frames, bins)``."""
     bins = spec.find("num_mel_bins")
@@ -173,5 +182,8 @@ MAKERS: dict[str, Any] = {
     "input_features": audio_features,
     "input_values": waveform,
     "past_values": series,
+    "pixel_values_videos": clip,
+    "input_features_mask": lambda spec: torch.ones(BATCH, audio_features(spec).shape[-1], dtype=torch.long),
+    "qformer_input_ids": tokens,
     "bbox": lambda spec: torch.zeros(BATCH, length(spec), 4, dtype=torch.long),
 }

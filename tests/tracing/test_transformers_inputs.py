@@ -59,10 +59,7 @@ def test_vision_tower_of_llava_is_reached() -> None:
 def test_vision_tower_on_a_grid_is_reached() -> None:
     rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
     vision = {"embed_dim": 32, "hidden_size": 32, "depth": 2, "num_heads": 2, "patch_size": 4}
-    text = {
-        **TEXT,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
-    }
+    text = {**TEXT, "rope_parameters": rope}
     config = transformers.Qwen2VLConfig(
         text_config=text, vision_config=vision, image_token_id=97, video_token_id=98, vision_start_token_id=96
     )
@@ -79,6 +76,14 @@ def test_vision_tower_on_a_grid_is_reached() -> None:
 def test_other_layouts_of_features(name: str, options: dict[str, Any]) -> None:
     cls = getattr(transformers, name)
     assert unused(cls(cls.config_class(**options))) == []
+
+
+def test_video_model_gets_a_clip() -> None:
+    config = transformers.VJEPA2Config(
+        crop_size=32, patch_size=8, frames_per_clip=4, hidden_size=32, num_attention_heads=2,
+        num_hidden_layers=1, pred_hidden_size=24, pred_num_attention_heads=2, pred_num_hidden_layers=1,
+    )  # fmt: skip
+    assert len(ghn_init.trace(transformers.VJEPA2Model(config).eval(), method="recorder")) > 10
 
 
 def test_long_windows_have_sizes_computed_from_tensors() -> None:

@@ -111,7 +111,7 @@ def _where(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[st
 
 
 def _getitem(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Indexing: a mask whose value nobody computed selects everything."""
+    """Indexing: a mask or a slice bound whose value nobody computed selects everything."""
 
     def run(tensor: Tensor, index: Any, *value: Any) -> Any:
         def whole(part: Tensor) -> Tensor:
@@ -119,6 +119,13 @@ def _getitem(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[
                 return torch.ones(part.shape, dtype=torch.bool, device="cpu")
             return part
 
+        def bounded(part: Any) -> Any:
+            unknown = isinstance(part, slice) and any(
+                recorder.stand_ins.made(end) for end in tensors_in(part)
+            )
+            return slice(None) if unknown else part
+
+        index = tuple(map(bounded, index)) if isinstance(index, tuple) else bounded(index)
         return func(tensor, map_tensors(index, whole), *value)
 
     return recorder.call(func, args, kwargs, run=run)

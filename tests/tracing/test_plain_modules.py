@@ -62,6 +62,21 @@ def test_nested_tensors_are_refused():
         ghn_init.trace(nn.Linear(8, 2), nested)
 
 
+def test_slices_whose_bounds_nobody_computed():
+    class Paste(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.box, self.patch = nn.Linear(8, 2), nn.Linear(8, 4)
+
+        def forward(self, x):
+            canvas, (start, end) = torch.zeros(4), self.box(x).long()
+            canvas[start:end] = self.patch(x)[start:end]
+            return canvas
+
+    graph = ghn_init.trace(Paste(), torch.zeros(8))
+    assert {"patch.weight", "patch.bias"} <= set(graph.slots)
+
+
 class Detector(nn.Module):
     """Boxes, scores and suppression, which has as many results as the values say."""
 

@@ -56,7 +56,8 @@ def _make_guard() -> Iterator[None]:
         stack = _stacks.get(threading.get_ident())
         if stack is not None:
             raise TraceError(
-                f"Module {stack[-1]!r} calls the scripted function {function.name!r}: it cannot be recorded."
+                f"Module {stack[-1]!r} calls the scripted function {function.name!r}: it cannot be recorded. "
+                "Set PYTORCH_JIT=0 before torch is imported, and it stays eager."
             )
         return _CALL_SCRIPTED(function, *args, **kwargs)
 

@@ -10,7 +10,7 @@ import argparse
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from ghn_init.report import report_of
+import ghn_init
 
 
 def main(out: str, ghn: str) -> None:
@@ -25,7 +25,7 @@ def main(out: str, ghn: str) -> None:
     )
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(config, ghn_init=ghn)
-    print(report_of(model))
+    print(ghn_init.report_of(model))
 
     # the configuration stays clean: the folder is an ordinary transformers model
     model.save_pretrained(out)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from ghn_init.ghn import GHN, GHNConfig
     from ghn_init.graph import ArchGraph
-    from ghn_init.report import InitReport
+    from ghn_init.report import InitReport, report_of
     from ghn_init.tracing import register_inputs, register_rule, trace
 
 __version__ = "0.1.0"
@@ -44,6 +44,7 @@ _HOME = {
     "GHN": "ghn_init.ghn",
     "GHNConfig": "ghn_init.ghn",
     "InitReport": "ghn_init.report",
+    "report_of": "ghn_init.report",
     "calibrate_batchnorm": "ghn_init.batchnorm",
     "AssignError": "ghn_init.errors",
     "CheckpointError": "ghn_init.errors",
@@ -82,6 +83,7 @@ __all__ = [
     "predict",
     "register_inputs",
     "register_rule",
+    "report_of",
     "trace",
     "unpatch",
 ]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from math import prod
 from typing import Any
 
 from torch import fx
 
-from ghn_init.tracing.rules.call import nodes_in
 from ghn_init.tracing.rules.functions import (
     ADD,
     CONTRACTION,
@@ -163,3 +162,17 @@ def _is_item(node: fx.Node) -> bool:
 def _size(node: fx.Node) -> int | None:
     shape = node.meta.get("shape")
     return None if shape is None else prod(shape)
+
+
+def nodes_in(value: Any) -> Iterator[fx.Node]:
+    """Every recorded node inside nested arguments."""
+    if isinstance(value, fx.Node):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from nodes_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from nodes_in(item)
+    elif isinstance(value, slice):
+        yield from nodes_in((value.start, value.stop, value.step))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,11 @@ from torch import fx
 from ghn_init.graph.arch_graph import Role
 from ghn_init.tracing.builder import INPUT, GraphBuilder, Shape
 from ghn_init.tracing.flow import CONSTANT, Flow, merge, union
+from ghn_init.tracing.lookahead import Lookahead, nodes_in
 from ghn_init.tracing.rules.functions import function_name
 
 if TYPE_CHECKING:
     from ghn_init.tracing.conventions import Convention
-    from ghn_init.tracing.lookahead import Lookahead
 
 _NORMS = ("bn", "ln")
 
@@ -193,17 +192,3 @@ class Call:
         else:
             return Flow(sources=preds)
         return Flow(sources=(index,), open=index)
-
-
-def nodes_in(value: Any) -> Iterator[fx.Node]:
-    """Every recorded node inside nested arguments."""
-    if isinstance(value, fx.Node):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from nodes_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from nodes_in(item)
-    elif isinstance(value, slice):
-        yield from nodes_in((value.start, value.stop, value.step))

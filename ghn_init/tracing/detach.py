@@ -15,18 +15,16 @@ _FORWARD = ("_forward_hooks", "_forward_pre_hooks")
 _CONTAINERS = (list, dict, set)
 
 
-def detach_functions(model: nn.Module, module: nn.Module, memo: dict[int, Any]) -> None:
+def detach_functions(module: nn.Module, memo: dict[int, Any]) -> None:
     """Rebind functions held by the copy to copies of what they captured.
 
     A deep copy shares plain functions. A hook, or a method replaced on an instance, may have captured
     the user's modules, lists or dictionaries: those become copies, so that running it shows nowhere else.
 
     Args:
-        model: The original; only read.
-        module: Its deep copy.
+        module: The deep copy.
         memo: The deep copy's memo: ``id`` of an original object → its copy.
     """
-    del model
     for part in module.modules():
         for name in _BACKWARD:
             part.__dict__[name].clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,8 +21,6 @@ _STEPS = ("t", "timestep", "timesteps", "time", "time_step", "noise_level", "sig
 _LABELS = ("y", "label", "labels", "class_labels", "classes", "target")
 _LENGTHS = ("lengths", "length", "x_lens", "input_lengths", "seq_lens", "src_lengths")
 _MASKS = ("mask", "attention_mask", "padding_mask", "src_key_padding_mask", "key_padding_mask")
-
-Guess = Callable[[nn.Module], Iterator[Tensor]]
 
 
 def computing_dtype(model: nn.Module) -> torch.dtype:

@@ -69,7 +69,7 @@ def make_meta_copy(model: nn.Module, stand_ins: StandIns) -> MetaCopy:
     originals = dict(twins.memo)
     _skip_offloading(model, twins.memo)
     module = _deepcopy(model, twins)
-    detach_functions(model, module, twins.memo)
+    detach_functions(module, twins.memo)
     collapse(module, stand_ins)
     _without_cache(module)
     parameters, tied = logical_parameters(module)

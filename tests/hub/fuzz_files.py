@@ -4,9 +4,9 @@
     PYTHONPATH=. python tests/hub/fuzz_files.py --seconds 1800
 
 Whatever bytes a file holds, reading it gives a checkpoint or a :class:`ghn_init.GHNInitError`: no other
-exception, no code, no file opened but the input, no process, no connection, no import (an audit hook looks), and
-memory within bounds. Inputs that reached new code are kept in ``tests/data/file_corpus`` (small ones), which the
-tests replay without atheris.
+exception, no code, no file opened but the input, no process, no connection, no import (an audit hook looks),
+and memory within bounds. Inputs that reached new code are kept in ``tests/data/file_corpus`` (small ones),
+which the tests replay without atheris.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CORPUS = Path(__file__).resolve().parents[1] / "data" / "file_corpus"
 LARGEST_KEPT = 4096
 """Bytes of an input that is worth a place in the repository."""
 
-# An input's first byte says what kind of file the rest becomes, so that mutations get past checksums and lengths.
+# An input's first byte says what kind of file the rest becomes: mutations get past checksums and lengths.
 
 
 def _zipped(payload: bytes) -> bytes:
@@ -101,7 +101,8 @@ def read_input(data: bytes, folder: Path) -> str:
             finally:
                 shutil.copy(folder / "sound" / name, folder / "ghn" / name)
     except GHNInitError as error:
-        assert str(error), "an error without a message"
+        if not str(error):
+            raise AssertionError("an error without a message") from error
         return "refused"
     return "read"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,3 +77,25 @@ def model_card(
         licence="" if licence is None else f"license: {licence}\n",
         sections="".join(f"## {title}\n\n{text.strip()}\n\n" for title, text in (sections or {}).items()),
     )
+
+
+_GENERATED = ("Use", "Configuration", "References")
+
+
+def carried_over(card: str) -> dict[str, Any]:
+    """``licence`` and ``sections`` of a card: what :func:`model_card` cannot know from the configuration.
+
+    Headings inside of code are not headings, and the sections that every card has are left out.
+    """
+    licence = re.search(r"\A---\n(?:.*\n)*?license: *(\S+)\n(?:.*\n)*?---\n", card)
+    sections: dict[str, str] = {}
+    heading, in_code = None, False
+    for line in card.splitlines():
+        in_code ^= line.lstrip().startswith("```")
+        if line.startswith("## ") and not in_code:
+            heading = line[3:].strip()
+            sections[heading] = ""
+        elif heading is not None:
+            sections[heading] += line + "\n"
+    kept = {heading: text.strip() for heading, text in sections.items() if heading not in _GENERATED}
+    return {"licence": licence and licence[1], "sections": kept}

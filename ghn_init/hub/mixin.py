@@ -9,9 +9,9 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
-from ghn_init.hub.card import model_card
+from ghn_init.hub.card import carried_over, model_card
 from ghn_init.hub.folder import CARD_FILE, require_finite, write_folder
-from ghn_init.hub.pretrained import PretrainedFiles, build, locate, read
+from ghn_init.hub.pretrained import PretrainedFiles, build, locate, read, read_card
 
 Self = TypeVar("Self", bound="PretrainedMixin")
 
@@ -29,6 +29,8 @@ class PretrainedMixin(nn.Module):
     """The Hub id or path that the weights were loaded from; None for a GHN that was not loaded."""
     commit: str | None = None
     """Commit hash of the Hub repository that the weights came from."""
+    _card: str | None = None
+    _as_loaded: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def from_pretrained(
@@ -89,6 +91,7 @@ class PretrainedMixin(nn.Module):
         config, state = read(files)
         ghn = build(cls, cls.config_class.from_dict(config), state, files.source, dtype=dtype, device=device)
         ghn.source, ghn.commit = files.source, files.commit
+        ghn._card, ghn._as_loaded = read_card(files), ghn._versions()
         return ghn.eval()
 
     def save_pretrained(self, directory: str | os.PathLike[str], *, card: str | None = None) -> Path:
@@ -106,7 +109,7 @@ class PretrainedMixin(nn.Module):
         require_finite(self.state_dict(), "this GHN")
         folder = Path(directory)
         if card is None and not (folder / CARD_FILE).exists():
-            card = model_card(self.config.to_dict(), self._parameter_count(), str(directory))
+            card = self._default_card(str(directory))
         write_folder(folder, self.config.to_dict(), self.state_dict(), card)
         return folder
 
@@ -132,8 +135,9 @@ class PretrainedMixin(nn.Module):
             commit_message: first line of the commit.
             create_pr: open a pull request instead of committing to the branch.
             overwrite: replace a GHN that the repository already holds; refused otherwise.
-            card: text of ``README.md``; written from the configuration when None. A card that the repository
-                already has is kept unless this is given.
+            card: text of ``README.md``; when None, written from the configuration, with the licence and the
+                sections (training, results) of the card that these weights were loaded with. A card that the
+                repository already has is kept unless this is given.
 
         Returns:
             The commit's hash, which ``from_pretrained(..., revision=hash)`` takes.
@@ -143,13 +147,12 @@ class PretrainedMixin(nn.Module):
         """
         from ghn_init.hub.client import push
 
-        config = self.config.to_dict()
         return push(
             repo_id,
-            config,
+            self.config.to_dict(),
             self.state_dict(),
             card=card,
-            default_card=lambda name: model_card(config, self._parameter_count(), name),
+            default_card=self._default_card,
             private=private,
             token=token,
             revision=revision,
@@ -158,5 +161,15 @@ class PretrainedMixin(nn.Module):
             overwrite=overwrite,
         )
 
-    def _parameter_count(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+    def _default_card(self, reference: str) -> str:
+        """The card under a new name. What the loaded card says of training and results is true of the same
+        weights only.
+        """
+        unchanged = self._card is not None and self._as_loaded == self._versions()
+        known = carried_over(self._card) if self._card is not None and unchanged else {}
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return model_card(self.config.to_dict(), count, reference, **known)
+
+    def _versions(self) -> tuple[tuple[int, int], ...]:
+        """Changes when a parameter is replaced or written to in place."""
+        return tuple((id(p), -1 if p.is_inference() else p._version) for p in self.parameters())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ghn_init.errors import CheckpointError, GHNInitError
 from ghn_init.hub.convert import convert, is_original
 from ghn_init.hub.folder import (
+    CARD_FILE,
     CONFIG_FILE,
     REQUIRED_KEYS,
     WEIGHTS_FILE,
@@ -26,6 +27,7 @@ from ghn_init.hub.legacy import read_legacy
 M = TypeVar("M", bound=nn.Module)
 
 _LISTED = 6
+_MAX_CARD_BYTES = 1 << 20
 _ALIGNMENT = 64  # bytes; of torch's own CPU allocations
 
 
@@ -71,6 +73,14 @@ def locate(
     root, commit = download(text, filename=filename, subfolder=subfolder, **hub)
     source = text if filename is None else f"{text}:{filename}"
     return PretrainedFiles(root, source, commit)
+
+
+def read_card(files: PretrainedFiles) -> str | None:
+    """The model card beside the weights; None where there is none that can be read."""
+    path = files.path / CARD_FILE
+    if not files.path.is_dir() or not path.is_file() or path.stat().st_size > _MAX_CARD_BYTES:
+        return None
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def read(files: PretrainedFiles) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 Files = dict[str, bytes]
@@ -49,21 +49,36 @@ class Repo:
 
 @dataclass
 class Fault:
-    """``times`` requests whose "METHOD /path" matches ``pattern`` get ``status``, or half their body."""
+    """What ``times`` requests whose "METHOD /path" matches ``pattern`` get instead of their answer.
+
+    Attributes:
+        pattern: Regular expression.
+        status: Of the answer, with ``Retry-After: retry_after`` seconds.
+        kind: ``status`` answers with the status; ``cut`` sends half of the true body and closes the
+            connection; ``drop`` closes it without an answer; ``silent`` takes the request and never answers;
+            ``flip`` sends the true body with one bit changed.
+        times: How often.
+    """
 
     pattern: str
     status: int = 500
-    cut: bool = False
+    kind: Literal["status", "cut", "drop", "silent", "flip"] = "status"
     times: int = 10**9
+    retry_after: float = 0
 
 
 class LoopbackHub:
-    """The server; use as a context manager. ``requests`` lists what was asked, ``faults`` what is to fail."""
+    """The server; use as a context manager.
+
+    ``requests`` lists what was asked, ``faults`` what is to fail, ``renamed`` maps old ids to new ones.
+    """
 
     TOKEN = "hf_loopback"
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
+        self.renamed: dict[str, str] = {}
+        self.stopped = threading.Event()
         self.lfs: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.faults: list[Fault] = []
@@ -96,6 +111,7 @@ class LoopbackHub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stopped.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -133,12 +149,25 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if fault is not None:
                 fault.times -= 1
-                if not fault.cut:
-                    raise _Answer(fault.status, {"error": "injected"}, headers={"Retry-After": "0"})
+                if fault.kind == "silent":
+                    self.hub.stopped.wait(120)
+                if fault.kind in ("silent", "drop"):
+                    self.close_connection = True
+                    return
+                if fault.kind == "status":
+                    after = {"Retry-After": f"{fault.retry_after:g}"}
+                    raise _Answer(fault.status, {"error": "injected"}, headers=after)
+            self._redirect(url.path)
             self._route(line)
             raise _Answer(404, {"error": f"no route {line}"})
         except _Answer as answer:
-            self._send(answer, cut=fault is not None and fault.cut)
+            self._send(answer, fault.kind if fault is not None else "status")
+
+    def _redirect(self, path: str) -> None:
+        """Send requests for a renamed repository to its new name, as the Hub does."""
+        for old, new in self.hub.renamed.items():
+            if re.search(rf"/{old}(?=[/.]|$)", path):
+                raise _Answer(307, headers={"Location": self.path.replace(f"/{old}", f"/{new}", 1)})
 
     def _route(self, line: str) -> None:
         for pattern, action in _ROUTES:
@@ -156,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def _send(self, answer: _Answer, *, cut: bool) -> None:
+    def _send(self, answer: _Answer, fault: str) -> None:
         self.send_response(answer.status)
         headers = {
             "Content-Type": "application/json",
@@ -166,9 +195,12 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
+        body, middle = answer.body, len(answer.body) // 2
+        if fault == "flip" and body:
+            body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         if self.command != "HEAD":
-            self.wfile.write(answer.body[: len(answer.body) // 2] if cut else answer.body)
-        if cut:
+            self.wfile.write(body[:middle] if fault == "cut" else body)
+        if fault == "cut":
             self.close_connection = True
 
     def _authorised(self) -> bool:
@@ -191,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def info(self, repo_id: str, ref: str | None = None) -> None:
         repo, sha = self._commit(repo_id, ref or "main")
-        siblings = [{"rfilename": name} for name in sorted(repo.commits[sha])]
+        siblings = [_sibling(name, data) for name, data in sorted(repo.commits[sha].items())]
         raise _Answer(
             200,
             {"id": repo_id, "modelId": repo_id, "sha": sha, "siblings": siblings, "private": repo.private},
@@ -328,6 +360,13 @@ def _entry(name: str, data: bytes) -> dict[str, Any]:
     if name.endswith(LFS_SUFFIXES):
         entry["lfs"] = {"oid": _sha256(data), "size": len(data), "pointerSize": 130}
     return entry
+
+
+def _sibling(name: str, data: bytes) -> dict[str, Any]:
+    sibling: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _git_sha1(data)}
+    if name.endswith(LFS_SUFFIXES):
+        sibling["lfs"] = {"sha256": _sha256(data), "size": len(data), "pointerSize": 130}
+    return sibling
 
 
 def _git_sha1(data: bytes) -> str:

@@ -208,7 +208,7 @@ def test_a_failing_hub_does_not_stop_a_cached_ghn(client: HubClient, hub: Loopba
 
 def test_a_download_cut_short_is_never_loaded(client: HubClient, hub: LoopbackHub) -> None:
     client.run("ghn.push_to_hub('me/cut')")
-    hub.faults.append(Fault(r"GET /me/cut/resolve/.*/model.safetensors", cut=True))
+    hub.faults.append(Fault(r"GET /me/cut/resolve/.*/model.safetensors", kind="cut"))
     error = failure(client, "GHN.from_pretrained('me/cut')")
     assert "HubError" in error.kinds
     hub.faults.clear()

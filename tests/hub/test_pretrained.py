@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from ghn_init.errors import CheckpointError, ConfigError, GHNInitError
 from ghn_init.ghn.config import GHNConfig
 from ghn_init.ghn.model import GHN
+from ghn_init.hub.card import model_card
 
 CONFIGS = {
     "ghn3": GHNConfig(hid=16, layers=2, heads=4, num_classes=10, max_shape=(8, 8, 5, 5)),
@@ -137,6 +138,29 @@ def test_saving_again_keeps_the_users_card_and_the_loaded_ghn(folder: Path) -> N
     assert equal(loaded, small())
     loaded.save_pretrained(folder, card="new")
     assert (folder / "README.md").read_text() == "new"
+
+
+def test_what_a_card_says_of_the_weights_stays_with_them(tmp_path: Path) -> None:
+    text = model_card(
+        small().config.to_dict(),
+        1,
+        "old",
+        licence="mit",
+        sections={"Training": "On kites.\n\n```\n## no\n```"},
+    )
+    old = small().save_pretrained(tmp_path / "old", card=text)
+    loaded = GHN.from_pretrained(old)
+    moved = (loaded.save_pretrained(tmp_path / "moved") / "README.md").read_text()
+    assert "license: mit" in moved
+    assert "## Training\n\nOn kites.\n\n```\n## no\n```" in moved
+    assert moved.count("## Use") == moved.count("## References") == 1
+    assert str(tmp_path / "moved") in moved
+    assert "old" not in moved.replace(str(tmp_path), "")
+    with torch.no_grad():
+        loaded.embedding.primitive.weight.mul_(2)
+    trained = (loaded.save_pretrained(tmp_path / "trained") / "README.md").read_text()
+    assert "kites" not in trained
+    assert "license" not in trained
 
 
 def test_a_failed_save_leaves_the_old_files(folder: Path, tmp_path: Path) -> None:

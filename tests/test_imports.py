@@ -20,13 +20,14 @@ ABOVE_ALL = {"cli", "demo", "__main__"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "wrappers": set(),
+    "parallel": set(),
     "isolation": set(),
     "assets": set(),
     "graph": {"errors"},
-    "tracing": {"errors", "graph", "isolation", "wrappers"},
+    "tracing": {"errors", "graph", "isolation", "parallel", "wrappers"},
     "hub": {"errors", "graph"},
     "ghn": {"errors", "graph", "hub"},
-    "assigning": {"errors", "wrappers"},
+    "assigning": {"errors", "parallel", "wrappers"},
     "assign": {"errors", "assigning"},
     "batchnorm": {"errors", "assigning", "wrappers"},
     "report": {"graph"},
@@ -37,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wrappers",
     },
     "hooks": {"api", "errors", "ghn", "report"},
+    "coverage": {"accounting", "assign", "default", "errors", "ghn", "graph", "isolation", "tracing"},
     "training": {
         *("api", "assets", "batchnorm", "default", "errors", "ghn", "graph", "hub", "isolation", "report"),
         "tracing",
@@ -51,10 +53,10 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "accelerate": {"training"},
     "matplotlib": {"graph", "demo", "training"},
     "networkx": {"graph"},
-    "timm": {"training", "demo"},
-    "transformers": {"training"},
+    "timm": {"training", "coverage", "demo"},
+    "transformers": {"training", "coverage"},
     "lz4": {"hub"},
-    "torchvision": {"training", "demo"},
+    "torchvision": {"training", "coverage", "demo"},
 }
 """Library → rooms that may import it. Torch, NumPy and tqdm may be imported anywhere."""
 

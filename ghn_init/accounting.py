@@ -40,20 +40,44 @@ def names_left_out(
     return frozenset(left_out)
 
 
-def check_adapters(model: nn.Module, only: object) -> None:
-    """Refuse a model with adapters beside its layers, unless the caller says what may change.
+def check_state(model: nn.Module, only: object) -> None:
+    """Refuse a model whose parameters are not the architecture's own, or not here.
 
-    An adapter starts as the identity, which a prediction for it would destroy.
+    An adapter starts as the identity, which a prediction for it would destroy: the caller must say what may
+    change.
 
     Raises:
-        AssignError: Layers hold adapters (they name them in ``adapter_layer_names``, as those of peft do).
+        AssignError: There are adapters or learned prompts (as those of peft), or parameters that another
+            library holds in pieces (ZeRO-3, FSDP1).
     """
-    for path, module in model.named_modules() if isinstance(model, nn.Module) and only is None else ():
-        if hasattr(module, "adapter_layer_names") and hasattr(module, "base_layer"):
+    for path, module in model.named_modules() if isinstance(model, nn.Module) else ():
+        if only is None and _holds_adapters(module):
             raise AssignError(
                 f"module {path!r} ({type(module).__name__}) holds adapters, which must start as they are: "
                 "apply before adding adapters, or pass only= with the parameters that may change"
             )
+        if type(module).__name__ == "FullyShardedDataParallel":
+            raise AssignError(
+                f"module {path!r} is wrapped in FullyShardedDataParallel, which flattens parameters: apply "
+                "before wrapping (sync_module_states=True then sends rank 0's), or use fully_shard"
+            )
+        for name, parameter in module._parameters.items():
+            if getattr(parameter, "ds_shape", None) not in (None, getattr(parameter, "shape", None)):
+                raise AssignError(
+                    f"parameter {name!r} of module {path!r} is partitioned by ZeRO-3: apply on every rank "
+                    "inside deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=0), or "
+                    "before deepspeed.initialize"
+                )
+
+
+def _holds_adapters(module: nn.Module) -> bool:
+    """Whether a module is a layer with adapters beside it, or a model with learned prompts."""
+    if hasattr(module, "adapter_layer_names") and hasattr(module, "base_layer"):
+        return True
+    configs = module.__dict__.get("peft_config")
+    return isinstance(configs, dict) and any(
+        getattr(config, "is_prompt_learning", False) for config in configs.values()
+    )
 
 
 def _known(model: nn.Module | None, graph: ArchGraph, only: Collection[str]) -> frozenset[str]:

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ghn_init.accounting import account, check_adapters, names_left_out, notes
-from ghn_init.assign import Journal, bind, write
+from ghn_init.accounting import account, check_state, names_left_out, notes
+from ghn_init.assign import Journal, agreeing, bind, write
 from ghn_init.default import resolve_ghn
 from ghn_init.ghn import GHN
 from ghn_init.ghn.plan import Head
@@ -78,28 +78,30 @@ def apply(
     """
     clock = Clock()
     inner = unwrapped(model)
-    check_adapters(inner, only)
-    with plain_settings(), clock("load"):
-        loaded = resolve_ghn(ghn, device=device, **hub)
-    with plain_settings(), own_generators(seed), Journal() as journal:
-        with clock("trace"):
-            graph = graph or _graph_of(inner, loaded, example_inputs, method)
-        with clock("plan"):
-            left_out = names_left_out(inner, graph, only)
-            plan = loaded.plan(graph, head=head, skip=left_out)
-            binding = bind(inner, plan.predicted, materialize=materialize)
-        with clock("predict and write"), _evaluating(loaded):
-            skip = {*left_out, *binding.skipped, *binding.shares}
-            groups = loaded.iter_groups(graph, head=head, seed=seed, skip=skip)
-            outcome = write(binding, groups, journal=journal)
-        report = InitReport(
-            **account(binding, outcome, plan, graph),
-            ghn=GHNSource(loaded.source, loaded.commit),
-            graph=graph,
-            timings=clock.seconds,
-            notes=notes(inner, outcome),
-            model=type(inner).__name__,
-        )
+    with Journal() as journal, agreeing(model) as ballot:
+        check_state(inner, only)
+        with plain_settings(), clock("load"):
+            loaded = resolve_ghn(ghn, device=device, **hub)
+        with plain_settings(), own_generators(seed):
+            with clock("trace"):
+                graph = graph or _graph_of(inner, loaded, example_inputs, method)
+            with clock("plan"):
+                left_out = names_left_out(inner, graph, only)
+                plan = loaded.plan(graph, head=head, skip=left_out)
+                binding = bind(inner, plan.predicted, materialize=materialize)
+                ballot.compare(lambda: (_fingerprint(loaded), graph.to_dict(), plan, seed))
+            with clock("predict and write"), _evaluating(loaded):
+                skip = {*left_out, *binding.skipped, *binding.shares, *binding.elsewhere}
+                groups = loaded.iter_groups(graph, head=head, seed=seed, skip=skip)
+                outcome = write(binding, groups, journal=journal)
+            report = InitReport(
+                **account(binding, outcome, plan, graph),
+                ghn=GHNSource(loaded.source, loaded.commit),
+                graph=graph,
+                timings=clock.seconds,
+                notes=notes(inner, outcome),
+                model=type(inner).__name__,
+            )
     remember(inner, report)
     _log(report, asked=left_out)
     return report
@@ -157,6 +159,11 @@ class Clock:
 
 def _graph_of(model: nn.Module, ghn: GHN, example_inputs: Any, method: Method) -> ArchGraph:
     return trace(model, example_inputs, method=method, convention=ghn.config.graph_convention)
+
+
+def _fingerprint(ghn: GHN) -> tuple[object, ...]:
+    """Equal for two GHNs, on any devices, that are built alike and begin with the same numbers."""
+    return ghn.config, [parameter.flatten()[:8].tolist() for parameter in ghn.parameters()]
 
 
 @contextmanager

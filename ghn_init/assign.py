@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ghn_init.assigning.agreement import agreeing
 from ghn_init.assigning.binding import Binding, bind, holders
 from ghn_init.assigning.journal import Journal
-from ghn_init.assigning.meta import materialise_rest
+from ghn_init.assigning.meta import MetaTarget, materialise_rest
 from ghn_init.assigning.targets import RefusedError
 from ghn_init.errors import AssignError, GHNInitError, PredictionError
 
-__all__ = ["Binding", "Journal", "Outcome", "bind", "holders", "write"]
+__all__ = ["Binding", "Journal", "Outcome", "agreeing", "bind", "holders", "write"]
 
 
 @dataclass
@@ -63,6 +64,9 @@ def write(
             _write_group(binding or bind(model, group), group, journal, outcome)  # type: ignore[arg-type]
         if binding is not None:
             _check_complete(binding, outcome)
+            for target in binding.elsewhere.values():
+                if isinstance(target, MetaTarget):
+                    target.allocate(journal)
             if binding.materialize is not None:
                 outcome.left_on_meta = materialise_rest(binding.model, binding.materialize, journal)
     return outcome
@@ -70,7 +74,7 @@ def write(
 
 def _write_group(binding: Binding, group: Mapping[str, Tensor], undo: Journal, outcome: Outcome) -> None:
     for name, value in group.items():
-        if name in binding.skipped or name in binding.shares:
+        if name in binding.skipped or name in binding.shares or name in binding.elsewhere:
             continue
         if name not in binding.targets:
             raise AssignError(f"a prediction came for {name!r}, which was not asked for")

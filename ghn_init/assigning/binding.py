@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,11 @@ from torch.nn.utils import parametrize
 
 from ghn_init.assigning.meta import MetaTarget
 from ghn_init.assigning.parametrized import ParametrizedTarget, hooked_target
+from ghn_init.assigning.sharded import ShardedComputedTarget
 from ghn_init.assigning.storage import memory_key, overlapping, refuse_impossible, why_unwritable
 from ghn_init.assigning.targets import OffloadedTarget, PlainTarget, Target, locate, offloaded_memory
 from ghn_init.errors import AssignError
+from ghn_init.parallel import is_distributed, local_part, reshard
 from ghn_init.wrappers import unwrapped
 
 
@@ -29,6 +32,8 @@ class Binding:
         held_by: Name of a predicted tensor → names of the parameters that hold it (its aliases and,
             for a parametrised tensor, its parts).
         materialize: Device for tensors on the meta device, or ``None``.
+        elsewhere: Name of a predicted tensor → where it would be written, if this process held any element
+            of it: no value needs to come for it.
     """
 
     model: nn.Module
@@ -37,6 +42,7 @@ class Binding:
     shares: dict[str, str]
     held_by: dict[str, tuple[str, ...]]
     materialize: torch.device | None = None
+    elsewhere: dict[str, Target] = field(default_factory=dict)
 
 
 def bind(
@@ -54,6 +60,7 @@ def bind(
             device without ``materialize``.
     """
     model = unwrapped(model)
+    reshard(model)
     device = _device(materialize)
     named = dict(model.named_parameters(remove_duplicate=False))
     for name, tensor in named.items():
@@ -68,12 +75,14 @@ def bind(
         target = _target(model, name, device)
         held_by = tuple(alias for t in target.parameters for alias in names_of[id(t)])
         reason = _why_skipped(target, held_by, clashes)
-        owner = owners.setdefault(tuple(memory_key(t) for t in target.parameters), name)
+        owner = owners.setdefault(_memory_of(target), name)
         bound.held_by[name] = held_by
         if reason is not None:
             bound.skipped[name] = reason
         elif owner != name:
             bound.shares[name] = owner
+        elif isinstance(target, (PlainTarget, MetaTarget)) and local_part(target.tensor).numel() == 0:
+            bound.elsewhere[name] = target
         else:
             bound.targets[name] = target
     return bound
@@ -95,9 +104,22 @@ def _computed_target(name: str, module: nn.Module, attribute: str) -> Target | N
     return None if attribute in module._parameters else hooked_target(name, module, attribute)
 
 
+def _computed(name: str, attribute: str, module: nn.Module) -> Target:
+    found = _computed_target(name, module, attribute)
+    assert found is not None, f"{name} is computed in the module, but not in its copy"
+    return found
+
+
+def _memory_of(target: Target) -> tuple[object, ...]:
+    held = (target.memory,) if isinstance(target, OffloadedTarget) else target.parameters
+    return tuple(memory_key(tensor) for tensor in held)
+
+
 def _target(model: nn.Module, name: str, device: torch.device | None) -> Target:
     module, attribute = locate(model, name)
     computed = _computed_target(name, module, attribute)
+    if computed is not None and any(map(is_distributed, computed.parameters)):
+        return ShardedComputedTarget(module, functools.partial(_computed, name, attribute))
     if computed is not None:
         return computed
     tensor = module._parameters.get(attribute)
@@ -124,6 +146,12 @@ def _why_skipped(target: Target, held_by: tuple[str, ...], clashes: Mapping[str,
         reason = why_unwritable(tensor)
         if reason is not None:
             return reason
+    return _why_no_inverse(target)
+
+
+def _why_no_inverse(target: Target) -> str | None:
+    if isinstance(target, ShardedComputedTarget):
+        return _why_no_inverse(target.on_one_process)
     return target.why_unwritable() if isinstance(target, ParametrizedTarget) else None
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from ghn_init.assigning.journal import Journal
-from ghn_init.assigning.targets import fit
+from ghn_init.assigning.targets import store
 from ghn_init.errors import AssignError
+from ghn_init.parallel import copy_undistributed, is_distributed, local_part, shard_like, with_memory
 
 RESETS = ("reset_parameters", "_reset_parameters")
 """Methods by which a torch module gives its own tensors their initial values."""
@@ -29,21 +29,25 @@ class MetaTarget:
 
     def write(self, value: Tensor, journal: Journal) -> str | None:
         """Replace the parameter, under all its names, by one that holds ``value``."""
-        memory = torch.empty_like(self.tensor, device=self.device, requires_grad=False)
-        memory.copy_(fit(self.name, value, self.tensor))
+        memory = with_memory(self.tensor, self.device)
+        store(self.name, value, memory, journal)
         adopt(self.model, self.tensor, memory, journal)
         return None
+
+    def allocate(self, journal: Journal) -> None:
+        """Give memory to the parameter of which this process holds no element."""
+        adopt(self.model, self.tensor, with_memory(self.tensor, self.device), journal)
 
 
 def adopt(model: nn.Module, old: Tensor, memory: Tensor, journal: Journal) -> None:
     """Replace ``old`` by ``memory`` wherever the model holds it, so that ties are kept."""
     new = memory
     if isinstance(old, nn.Parameter):
-        if type(old) is not nn.Parameter:
+        if type(old) is not nn.Parameter and not is_distributed(old):
             raise AssignError(f"cannot give memory to a {type(old).__name__} on the meta device")
         new = nn.Parameter(memory, requires_grad=old.requires_grad)
-        for key, value in vars(old).items():
-            setattr(new, key, value)
+        for key in vars(old).keys() - vars(new).keys():
+            setattr(new, key, getattr(old, key))
     for module, key in list(_holders(model, old)):
         journal.save_attribute(module, key)
         setattr(module, key, new)
@@ -52,7 +56,8 @@ def adopt(model: nn.Module, old: Tensor, memory: Tensor, journal: Journal) -> No
 def materialise_rest(model: nn.Module, device: torch.device, journal: Journal) -> list[str]:
     """Give every tensor left on the meta device the value that its module's reset gives it.
 
-    A tensor that no reset fills stays on the meta device, where any use of it fails loudly.
+    A tensor that no reset fills stays on the meta device, where any use of it fails loudly. Of sharded
+    tensors one module's are whole at a time: a reset draws whole tensors, the same ones on every rank.
 
     Returns:
         Names of the tensors that stay on the meta device.
@@ -62,7 +67,7 @@ def materialise_rest(model: nn.Module, device: torch.device, journal: Journal) -
             for key, memory in _reset_values(module, device).items():
                 old = _own(module)[key]
                 if old.is_meta:
-                    adopt(model, old, memory, journal)
+                    adopt(model, old, _sharded_like(memory, old, device), journal)
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return [name for name, tensor in named if tensor.is_meta]
 
@@ -83,16 +88,29 @@ def _reset_values(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
 
 def _twin(module: nn.Module, device: torch.device) -> nn.Module:
     tensors = [*module.parameters(), *module.buffers()]
-    memo = {id(t): torch.empty_like(t, device="meta", requires_grad=False) for t in tensors}
+    memo = {id(t): _whole_like(t, torch.device("meta")) for t in tensors}
     for tensor in _own(module).values():
-        unset = torch.empty_like(tensor, device=device, requires_grad=False)
-        memo[id(tensor)] = _mark_unset(unset)
+        memo[id(tensor)] = _mark_unset(_whole_like(tensor, device))
     memo = {
         key: nn.Parameter(memo[key], requires_grad=False) if isinstance(tensor, nn.Parameter) else memo[key]
         for tensor in tensors
         for key in [id(tensor)]
     }
-    return copy.deepcopy(module, memo)  # type: ignore[arg-type]
+    return copy_undistributed(module, memo)  # type: ignore[arg-type]
+
+
+def _whole_like(tensor: Tensor, device: torch.device) -> Tensor:
+    if is_distributed(tensor):
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+    return torch.empty_like(tensor, device=device, requires_grad=False)
+
+
+def _sharded_like(value: Tensor, tensor: Tensor, device: torch.device) -> Tensor:
+    if not is_distributed(tensor):
+        return value
+    memory = with_memory(tensor, device)
+    local_part(memory).copy_(shard_like(value, tensor))
+    return memory
 
 
 def _mark_unset(tensor: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ghn_init.assigning.journal import Journal
-from ghn_init.assigning.targets import RefusedError, Target, finite, fit
+from ghn_init.assigning.targets import RefusedError, Target, check_finite, store
 
 POWER_ITERATIONS = 100
 """Upper limit of power iterations after a write under spectral norm."""
@@ -46,16 +46,15 @@ class ParametrizedTarget:
     def write(self, value: Tensor, journal: Journal) -> str | None:
         """Write the right inverse of ``value``."""
         originals = self.parameters
-        value = finite(self.name, value, originals[0].dtype).to(originals[0].device)
+        check_finite(self.name, value, originals[0].dtype)
+        value = value.detach().to(originals[0])
         _save_buffers(self.chain, journal)
         try:
             inverse = self._inverse(value)
         except (NotImplementedError, ValueError) as error:
             raise RefusedError(f"its parametrization refused the value: {error}") from error
         for original, part in zip(originals, inverse, strict=True):
-            fitting = fit(self.name, part, original)
-            journal.save(original)
-            original.detach().copy_(fitting)
+            store(self.name, part, original, journal)
         if any(isinstance(step, _SpectralNorm) for step in self.chain):
             with _mode(self.chain, training=True):
                 _until_steady(self.chain)
@@ -83,10 +82,8 @@ class WeightNormTarget:
     def write(self, value: Tensor, journal: Journal) -> str | None:
         """Write the norms of ``value`` and ``value`` itself as directions: exact."""
         norms, directions = self.parameters
-        fitting = fit(self.name, value, directions)
         journal.save(norms)
-        journal.save(directions)
-        directions.detach().copy_(fitting)
+        store(self.name, value, directions, journal)
         norms.detach().copy_(torch.norm_except_dim(directions.detach(), 2, self.hook.dim))
         journal.save_attribute(self.module, self.hook.name)
         setattr(self.module, self.hook.name, self.hook.compute_weight(self.module))
@@ -107,10 +104,9 @@ class SpectralNormTarget:
     def write(self, value: Tensor, journal: Journal) -> str | None:
         """Write ``value`` and let the power iteration find its singular vectors."""
         original = self.parameters[0]
-        fitting = fit(self.name, value, original)
-        for tensor in (original, *(getattr(self.module, f"{self.hook.name}_{part}") for part in "uv")):
-            journal.save(tensor)
-        original.detach().copy_(fitting)
+        for part in "uv":
+            journal.save(getattr(self.module, f"{self.hook.name}_{part}"))
+        store(self.name, value, original, journal)
         journal.save_attribute(self.module, self.hook.name)
         weight = _until_steady(lambda: self.hook.compute_weight(self.module, do_power_iteration=True))
         setattr(self.module, self.hook.name, weight)
@@ -132,9 +128,7 @@ class PrunedTarget:
     def write(self, value: Tensor, journal: Journal) -> str | None:
         """Write ``value`` before the mask."""
         original = self.parameters[0]
-        fitting = fit(self.name, value, original)
-        journal.save(original)
-        original.detach().copy_(fitting)
+        store(self.name, value, original, journal)
         journal.save_attribute(self.module, self.attribute)
         setattr(self.module, self.attribute, self.hook.apply_mask(self.module))
         return difference(getattr(self.module, self.attribute), value, "the pruning mask")

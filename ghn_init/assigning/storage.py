@@ -10,23 +10,10 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ghn_init.errors import AssignError
+from ghn_init.parallel import is_distributed
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Dtypes that a predicted weight can be stored in without a quantiser."""
-
-
-def local_part(tensor: Tensor) -> Tensor:
-    """The memory of ``tensor`` on this process: a DTensor's shard, else the tensor itself."""
-    return tensor.to_local() if is_distributed(tensor) else tensor  # type: ignore[attr-defined]
-
-
-def is_distributed(tensor: Tensor) -> bool:
-    """Whether ``tensor`` is a DTensor (FSDP2, tensor parallel)."""
-    if type(tensor) in (Tensor, torch.nn.Parameter) or not torch.distributed.is_available():
-        return False
-    from torch.distributed.tensor import DTensor
-
-    return isinstance(tensor, DTensor)
 
 
 def why_unwritable(tensor: Tensor) -> str | None:

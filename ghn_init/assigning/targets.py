@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.assigning.journal import Journal
-from ghn_init.assigning.storage import is_distributed, local_part
 from ghn_init.errors import AssignError, PredictionError
+from ghn_init.parallel import local_part, shard_like
 
 
 class Target(Protocol):
     """One tensor of the model, as the architecture graph names it."""
+
+    name: str
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
@@ -52,12 +54,7 @@ class PlainTarget:
 
     def write(self, value: Tensor, journal: Journal) -> str | None:
         """Copy ``value`` into the parameter's memory."""
-        fitting = fit(self.name, value, self.tensor)
-        if is_distributed(self.tensor):
-            fitting = _shard_like(fitting, self.tensor)
-        memory = local_part(self.tensor)
-        journal.save(memory)
-        memory.detach().copy_(fitting)
+        store(self.name, value, self.tensor, journal)
         return None
 
 
@@ -76,14 +73,25 @@ class OffloadedTarget:
 
     def write(self, value: Tensor, journal: Journal) -> str | None:
         """Copy ``value`` into the held memory."""
-        fitting = fit(self.name, value, self.memory)
-        journal.save(self.memory)
-        self.memory.detach().copy_(fitting)
+        store(self.name, value, self.memory, journal)
         return None
 
 
-def fit(name: str, value: Tensor, like: Tensor) -> Tensor:
-    """``value`` in the dtype of ``like``, checked.
+def store(name: str, value: Tensor, tensor: Tensor, journal: Journal) -> None:
+    """Copy the whole ``value``, or this process's shard of it, into the memory of ``tensor``.
+
+    Raises:
+        AssignError: The shapes differ.
+        PredictionError: A value is NaN or infinite, or too large for the dtype.
+    """
+    check_fit(name, value, tensor)
+    memory = local_part(tensor)
+    journal.save(memory)
+    memory.detach().copy_(shard_like(value.detach(), tensor))
+
+
+def check_fit(name: str, value: Tensor, like: Tensor) -> None:
+    """Check the shape of ``value``, and that its values can be stored in the dtype of ``like``.
 
     Raises:
         AssignError: The shapes differ.
@@ -94,19 +102,18 @@ def fit(name: str, value: Tensor, like: Tensor) -> Tensor:
             f"parameter {name!r} has shape {tuple(like.shape)}, but the prediction for it has "
             f"shape {tuple(value.shape)}"
         )
-    return finite(name, value, like.dtype)
+    check_finite(name, value, like.dtype)
 
 
-def finite(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    """``value`` in ``dtype``.
+def check_finite(name: str, value: Tensor, dtype: torch.dtype) -> None:
+    """Check that ``value`` can be stored in ``dtype``.
 
     Raises:
         PredictionError: A value is NaN or infinite, or too large for the dtype.
     """
-    cast = value.detach().to(dtype)
     # The extremes are NaN if any value is, and infinite if the largest is; no mask is allocated.
-    if cast.numel() == 0 or all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(cast)):
-        return cast
+    if value.numel() == 0 or all(bool(each.to(dtype).isfinite()) for each in torch.aminmax(value.detach())):
+        return
     bad = int((~torch.isfinite(value)).sum())
     cause = (
         f"{bad} of {value.numel()} values are NaN or infinite: the GHN's weights are damaged or diverged"
@@ -159,11 +166,3 @@ def _has_tensor(module: nn.Module, attribute: str) -> bool:
     if attribute in module._parameters:
         return module._parameters[attribute] is not None
     return isinstance(module._buffers.get(attribute, module.__dict__.get(attribute)), Tensor)
-
-
-def _shard_like(value: Tensor, tensor: Tensor) -> Tensor:
-    from torch.distributed.tensor import distribute_tensor
-
-    mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
-    # Every rank predicts the same bits, so each cuts its own shard and nothing is communicated.
-    return distribute_tensor(value, mesh, placements, src_data_rank=None).to_local()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ghn_init.ghn.config import GHNConfig
@@ -108,6 +108,23 @@ def decoder_calls(groups: Iterable[Group], config: GHNConfig) -> Iterator[list[G
             total += elements
     if call:
         yield call
+
+
+def needed_groups(call: Sequence[Group], skip: Collection[str], config: GHNConfig) -> list[Group]:
+    """The groups of a decoder call that must be decoded where some targets are not wanted.
+
+    Rows of one matrix product share its rounding, so that a target's bits would change with the rows beside
+    it: all groups of a width are decoded, or none.
+    """
+    if len(call) == 1:
+        return [group for group in call if any(target.name not in skip for target in group.targets)]
+    widths = [group_width(group, config) for group in call]
+    wanted = {
+        width
+        for group, width in zip(call, widths, strict=True)
+        if any(target.name not in skip for target in group.targets)
+    }
+    return [group for group, width in zip(call, widths, strict=True) if width in wanted]
 
 
 def _decoded_elements(group: Group, config: GHNConfig) -> int:

@@ -14,7 +14,7 @@ from ghn_init.ghn.decoders import DECODERS, VectorDecoder, decode_groups
 from ghn_init.ghn.embedding import NodeEmbedding
 from ghn_init.ghn.encoders import ENCODERS
 from ghn_init.ghn.fit import fit, own_memory
-from ghn_init.ghn.grouping import Group, GroupKey, decoder_calls, group_targets, in_portions
+from ghn_init.ghn.grouping import Group, GroupKey, decoder_calls, group_targets, in_portions, needed_groups
 from ghn_init.ghn.heads import classifier_nodes
 from ghn_init.ghn.plan import Head, Plan, Target, make_targets
 from ghn_init.graph import MAX_DISTANCE, ArchGraph
@@ -105,7 +105,7 @@ class GHN(PretrainedMixin, nn.Module):
             graph: The architecture.
             head: See :meth:`plan`.
             seed: Of the rows drawn for class tokens; the global random state is neither read nor changed.
-            skip: Names of tensors to leave out.
+            skip: Names of tensors to leave out; the others get the same bits as without it.
 
         Yields:
             Name → tensor of the slot's shape, contiguous and with memory of its own, on the GHN's device and
@@ -123,15 +123,19 @@ class GHN(PretrainedMixin, nn.Module):
         exact = torch.autocast(device.type, enabled=False)
         with exact:
             x = self.encode([graph])
-        for call in decoder_calls(self._groups([graph], head, skip), self.config):
+        left_out = frozenset(skip)
+        for call in decoder_calls(self._groups([graph], head), self.config):
+            call = needed_groups(call, left_out, self.config)
+            if not call:
+                continue
             with exact:
                 decoded = decode_groups(self.decoder, self.vectors, self.config, x, call, check=True)
             for group, values in zip(call, decoded, strict=True):
                 for portion in in_portions(group.targets):
-                    targets = [group.targets[i] for i in portion]
                     yield {
-                        target.name: own_memory(fit(values[i], target, seed))
-                        for i, target in zip(portion, targets, strict=True)
+                        group.targets[i].name: own_memory(fit(values[i], group.targets[i], seed))
+                        for i in portion
+                        if group.targets[i].name not in left_out
                     }
 
     def predict(
@@ -174,11 +178,11 @@ class GHN(PretrainedMixin, nn.Module):
                     found[owner][target.name] = fit(each, target, seed)
         return found
 
-    def _groups(self, graphs: Iterable[ArchGraph], head: Head, skip: Collection[str] = ()) -> list[Group]:
+    def _groups(self, graphs: Iterable[ArchGraph], head: Head) -> list[Group]:
         listed: list[tuple[Target, int, int]] = []
         offset = 0
         for owner, graph in enumerate(graphs):
-            targets, _ = make_targets(graph, self.config, head, skip)
+            targets, _ = make_targets(graph, self.config, head)
             listed += [(target, offset + target.node, owner) for target in targets]
             offset += len(graph)
         return group_targets(listed, self.config.max_shape)

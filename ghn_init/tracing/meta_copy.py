@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ghn_init.errors import TraceError
+from ghn_init.parallel import copy_undistributed, whole_value
 from ghn_init.tracing.detach import detach_functions
 from ghn_init.tracing.inputs_config import sub_configs
 from ghn_init.tracing.logical import collapse, logical_parameters
 from ghn_init.tracing.values import Binding, StandIns, bind
+from ghn_init.wrappers import compiled_module
 
 # Whole-number buffers up to this size keep their value: models index and branch with them.
 _KNOWN_BUFFER_ELEMENTS = 1 << 16
@@ -107,9 +109,10 @@ class _Twins(TorchFunctionMode):
     def value(self, tensor: Tensor, name: str | None) -> Tensor:
         """Twin of a buffer or tensor attribute; small whole-number ones keep their value."""
         whole = not (tensor.is_floating_point() or tensor.is_complex())
-        known = whole and not self.stand_ins.made(tensor) and tensor.numel() <= _KNOWN_BUFFER_ELEMENTS
-        twin = tensor.detach().to("cpu", copy=True) if known else self.stand_ins.like(tensor)
-        bind(twin, Binding(None, 0, known=known, slot=name or "constant"))
+        small = whole and tensor.numel() <= _KNOWN_BUFFER_ELEMENTS and not self.stand_ins.made(tensor)
+        there = whole_value(tensor) if small else None
+        twin = self.stand_ins.like(tensor) if there is None else there.detach().to("cpu", copy=True)
+        bind(twin, Binding(None, 0, known=there is not None, slot=name or "constant"))
         return twin
 
 
@@ -140,7 +143,7 @@ def _deepcopy(model: nn.Module, twins: _Twins) -> nn.Module:
     memo = dict(twins.memo)
     try:
         with twins:
-            module = copy.deepcopy(model, memo)
+            module = copy_undistributed(model, memo)
     except Exception:  # noqa: BLE001 - any attribute may refuse in its own way
         for part in model.modules():
             for key, value in part.__dict__.items():
@@ -149,7 +152,7 @@ def _deepcopy(model: nn.Module, twins: _Twins) -> nn.Module:
         memo = dict(twins.memo)
         try:
             with twins:
-                module = copy.deepcopy(model, memo)
+                module = copy_undistributed(model, memo)
         except Exception as error:
             raise TraceError(
                 f"{type(model).__name__} cannot be copied, and its forward runs on a copy only: "
@@ -181,7 +184,7 @@ def _watch(module: nn.Module, path: str, copied: MetaCopy) -> None:
     if type(module)._call_impl is nn.Module._call_impl:
         state["_call_impl"] = types.MethodType(_CALL, module)
     # The wrapper that torch.compile puts around a submodule runs compiled code.
-    forward, stack = module._modules.get("_orig_mod") or module.forward, copied.stack
+    forward, stack = compiled_module(module) or module.forward, copied.stack
 
     @functools.wraps(forward, updated=())
     def watched(*args: Any, **kwargs: Any) -> Any:

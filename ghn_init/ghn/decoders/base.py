@@ -42,7 +42,10 @@ class WeightDecoder(nn.Module, ABC):
         """
 
     def decode_many(self, requests: Sequence[Request]) -> list[Tensor]:
-        """What :meth:`forward` gives for each request; a decoder may share work between them."""
+        """What :meth:`forward` gives for each request; a decoder may share work between them.
+
+        The bits of a result may depend on the requests with the same ``(out, into)``, but on no others.
+        """
         return [self(*request) for request in requests]
 
     @abstractmethod

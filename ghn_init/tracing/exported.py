@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from ghn_init.tracing.guesses import Guesses
 from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
 from ghn_init.tracing.recorder import Recording, finish_recording, make_placeholders, plain_state
+from ghn_init.tracing.switches import unlogged
 from ghn_init.tracing.values import StandIns, map_tensors, tensors_in
 
 _FRESH = tuple(
@@ -42,19 +42,10 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     Raises:
         TraceError: The model cannot be exported on these inputs.
     """
-    stand_ins = StandIns(fake=True)
     with plain_state():
-        copied = make_meta_copy(model, stand_ins)
+        program, copied, stand_ins = export_program(model, args, kwargs)
         recorder = Recorder(copied.stack, copied.originals, stand_ins, Guesses())
         inputs, named = make_placeholders(recorder, args, kwargs)
-        fakes = map_tensors((inputs, named), stand_ins.like)
-        try:
-            with _quiet():
-                program = torch.export.export(copied.module, *fakes, strict=False)
-        except Exception as error:  # torch.export raises whatever the model and its own passes raise
-            raise TraceError(
-                f"torch.export failed on {type(model).__name__}: {type(error).__name__}: {error}"
-            ) from error
         leaves = _leaves(program, copied, [*tensors_in((inputs, named))])
         replay = _Replay(program.graph_module, recorder, copied.stack)
         try:
@@ -66,20 +57,35 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
         return finish_recording(model, copied, recorder, result)
 
 
+def export_program(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.export.ExportedProgram, MetaCopy, StandIns]:
+    """What ``torch.export`` makes of a weightless copy of the model, which may be on the meta device.
+
+    Returns:
+        The program, the copy that was exported, and what its tensors are made by.
+
+    Raises:
+        TraceError: The model cannot be exported on these inputs.
+    """
+    stand_ins = StandIns(fake=True)
+    with plain_state(), _quiet():
+        copied = make_meta_copy(model, stand_ins)
+        try:
+            fakes = map_tensors((args, kwargs), stand_ins.like)
+            return torch.export.export(copied.module, *fakes, strict=False), copied, stand_ins
+        except Exception as error:  # torch.export raises whatever the model and its own passes raise
+            raise TraceError(
+                f"torch.export failed on {type(model).__name__}: {type(error).__name__}: {error}"
+            ) from error
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """torch.export writes the graph so far to stderr when it fails, and warns of what its error says."""
-    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    logger.addFilter(_reject)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logger.removeFilter(_reject)
-
-
-def _reject(record: logging.LogRecord) -> bool:
-    return False
+    loggers = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
+    with unlogged(*loggers), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def _leaves(program: torch.export.ExportedProgram, copied: MetaCopy, inputs: list[Tensor]) -> list[Any]:

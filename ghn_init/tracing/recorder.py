@@ -16,7 +16,7 @@ from ghn_init.isolation import own_generators
 from ghn_init.tracing.guesses import Guesses
 from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
-from ghn_init.tracing.switches import uncompiled, unscripted
+from ghn_init.tracing.switches import uncompiled, unlogged, unscripted
 from ghn_init.tracing.values import Binding, StandIns, bind, map_tensors, tensors_in
 
 logger = logging.getLogger("ghn_init")
@@ -34,6 +34,7 @@ class Recording:
         tied: Alias → canonical name.
         unreached: Parameter → why no operation that the outputs depend on uses it.
         name: What was recorded, for people.
+        inputs: The arguments that the forward was recorded on.
     """
 
     graph: fx.Graph
@@ -41,6 +42,7 @@ class Recording:
     tied: dict[str, str] = field(default_factory=dict)
     unreached: dict[str, str] = field(default_factory=dict)
     name: str = ""
+    inputs: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
 
 def record(
@@ -87,7 +89,7 @@ def _record(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fake: bool, guesses: Guesses
 ) -> Recording:
     stand_ins = StandIns(fake)
-    with plain_state():
+    with plain_state(), unlogged("torch._subclasses.fake_tensor"):
         copied = make_meta_copy(model, stand_ins)
         recorder = Recorder(copied.stack, copied.originals, stand_ins, guesses)
         inputs, named = make_placeholders(recorder, args, kwargs)

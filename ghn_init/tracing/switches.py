@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -97,3 +98,20 @@ def unscripted(stack: list[str]) -> Iterator[None]:
                 del _stacks[thread]
             else:
                 _stacks[thread] = before
+
+
+@contextmanager
+def unlogged(*names: str) -> Iterator[None]:
+    """Loggers of these names write nothing: what they tell is in the error that follows."""
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addFilter(_reject)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_reject)
+
+
+def _reject(record: logging.LogRecord) -> bool:
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from torch import nn
@@ -79,7 +80,7 @@ def _first_success(
     failures: list[tuple[Inputs, TraceError]] = []
     for inputs in candidates:
         try:
-            return _FRONT_ENDS[methods[0]](model, *inputs)
+            return replace(_FRONT_ENDS[methods[0]](model, *inputs), inputs=inputs)
         except TraceError as error:
             failures.append((inputs, error))
     if not failures:
@@ -87,7 +88,7 @@ def _first_success(
     inputs, first = failures[0]
     for name in methods[1:]:
         try:
-            recording = _FRONT_ENDS[name](model, *inputs)
+            recording = replace(_FRONT_ENDS[name](model, *inputs), inputs=inputs)
         except TraceError as error:
             logger.debug("%s failed: %s", name, error)
             continue

@@ -38,10 +38,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wrappers",
     },
     "hooks": {"api", "errors", "ghn", "report"},
-    "coverage": {"accounting", "assign", "default", "errors", "ghn", "graph", "isolation", "tracing"},
+    "coverage": {"accounting", "assign", "default", "errors", "ghn", "graph", "isolation", "tracing", "wrappers"},
     "training": {
         *("api", "assets", "batchnorm", "default", "errors", "ghn", "graph", "hub", "isolation", "report"),
         "tracing",
+    },
+    "ranking": {
+        *("api", "default", "errors", "ghn", "graph", "isolation", "training"),
     },
     "__init__": {"hooks"},
 }
@@ -50,18 +53,24 @@ MAY_IMPORT: dict[str, set[str]] = {
 THIRD_PARTIES: dict[str, set[str]] = {
     "huggingface_hub": {"hub"},
     "safetensors": {"hub", "cli"},
-    "accelerate": {"training"},
-    "matplotlib": {"graph", "demo", "training"},
+    "accelerate": {"training", "ranking"},
+    "matplotlib": {"graph", "demo", "training", "ranking"},
     "networkx": {"graph"},
-    "timm": {"training", "coverage", "demo"},
+    "timm": {"training", "coverage", "demo", "ranking"},
     "transformers": {"training", "coverage"},
     "lz4": {"hub"},
+    "optuna": {"ranking"},
+    "pandas": {"ranking"},
+    "sklearn": {"ranking"},
     "torchvision": {"training", "coverage", "demo"},
 }
 """Library → rooms that may import it. Torch, NumPy and tqdm may be imported anywhere."""
 
 EVERYWHERE = {"torch", "numpy", "tqdm", "typing_extensions"}
 LAZY = {
+    "optuna",
+    "pandas",
+    "sklearn",
     "matplotlib",
     "networkx",
     "timm",

@@ -1,0 +1,167 @@
+"""A process for each model, several at a time, that may fail, hang or use up its memory."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+from ghn_init.coverage import suites
+from ghn_init.coverage.measure import Row, measure
+from ghn_init.default import resolve_ghn
+
+Key = tuple[str, str]
+"""Suite and name of a case."""
+
+_WALL = 10
+"""Wall-clock seconds for each CPU second of the limit: a process that sleeps is ended too."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How each model is measured.
+
+    Attributes:
+        ghn: The GHN, as :func:`ghn_init.default.resolve_ghn` takes it.
+        seconds: CPU seconds that one model may take.
+        memory: Gigabytes that one model may allocate.
+    """
+
+    ghn: str = "bundled"
+    seconds: float = 300.0
+    memory: float = 8.0
+
+
+@dataclass
+class _Running:
+    process: Any
+    pipe: Connection
+    key: Key
+    deadline: float
+
+
+def run_all(todo: Iterable[Key], settings: Settings, jobs: int) -> Iterator[tuple[Key, Row]]:
+    """Measure every case; yields the rows as they are done.
+
+    Args:
+        todo: Which cases.
+        settings: How.
+        jobs: Processes at a time.
+    """
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("fork" if forks else "spawn")
+    torch.set_num_threads(1)
+    if forks:
+        resolve_ghn(settings.ghn)  # once, here, rather than in every process
+    waiting, running = iter(todo), dict[Connection, _Running]()
+    try:
+        while True:
+            while len(running) < jobs and (key := next(waiting, None)) is not None:
+                started = _start(context, key, settings)
+                running[started.pipe] = started
+            if not running:
+                return
+            ready = set(wait(list(running), timeout=1.0))
+            for pipe, each in list(running.items()):
+                if pipe in ready or time.monotonic() > each.deadline:
+                    del running[pipe]
+                    yield each.key, _finish(each, settings, done=pipe in ready)
+    finally:
+        for each in running.values():
+            _end(each)
+
+
+def _start(context: Any, key: Key, settings: Settings) -> _Running:
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(theirs, key, settings), daemon=True)
+    process.start()
+    theirs.close()
+    return _Running(process, ours, key, time.monotonic() + _WALL * settings.seconds + 30)
+
+
+def _finish(running: _Running, settings: Settings, *, done: bool) -> Row:
+    row: Row
+    if not done:
+        row = {"error": _error("TimeoutError", f"no result after {_WALL * settings.seconds:.0f} s")}
+    else:
+        try:
+            row = running.pipe.recv()
+        except EOFError:
+            running.process.join()
+            row = {"error": _error("ProcessError", _how_it_ended(running.process.exitcode, settings))}
+    _end(running)
+    return row
+
+
+def _how_it_ended(code: int, settings: Settings) -> str:
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    if name in ("SIGXCPU", "SIGKILL"):
+        return f"{name}: more than {settings.seconds:.0f} CPU seconds, or killed for its memory"
+    return f"the process ended by {name}"
+
+
+def _end(running: _Running) -> None:
+    running.process.kill()
+    running.process.join()
+    running.pipe.close()
+
+
+def _error(kind: str, message: str) -> dict[str, str]:
+    return {"stage": "", "type": kind, "message": message, "where": ""}
+
+
+def _child(pipe: Connection, key: Key, settings: Settings) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
+    torch.set_num_threads(1)
+    logging.getLogger("ghn_init").setLevel(logging.ERROR)  # reasons are in the row
+    _silence()
+    before = _resident()
+    _set_limits(settings)
+    row = measure(suites.cases(key[0])[key[1]], resolve_ghn(settings.ghn))
+    row["memory_mb"] = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 - before)
+    pipe.send(row)
+
+
+def _silence() -> None:
+    """What a model's own code prints is not for the terminal."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
+def _set_limits(settings: Settings) -> None:
+    def out_of_time(number: int, frame: Any) -> None:
+        raise TimeoutError(f"more than {settings.seconds:.0f} CPU seconds")
+
+    signal.signal(signal.SIGXCPU, out_of_time)
+    spent = time.process_time()
+    soft = int(spent + settings.seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, soft + 20))
+    held = _pages("statm", 5)
+    if held:
+        most = held + int(settings.memory * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _resident() -> int:
+    """Megabytes that this process holds at its start, most of them its parent's."""
+    return _pages("statm", 1) >> 20
+
+
+def _pages(file: str, field: int) -> int:
+    """Bytes of a field of ``/proc/self``; 0 where there is none."""
+    try:
+        with open(f"/proc/self/{file}", encoding="ascii") as text:
+            return int(text.read().split()[field]) * resource.getpagesize()
+    except OSError:
+        return 0

@@ -1,0 +1,118 @@
+"""Measure suites, continuing where an earlier run stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ghn_init.coverage import suites
+from ghn_init.coverage.case import Case
+from ghn_init.coverage.processes import Key, Settings, run_all
+from ghn_init.coverage.rows import Results, Row
+from ghn_init.coverage.sampling import sample
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which models of a suite are measured.
+
+    Attributes:
+        only: Text that their names contain.
+        sample: Size of a sample with models of every family; 0 for all models.
+        again: Measure models that have a row, too.
+        failed: Measure models that failed once more.
+    """
+
+    only: str = ""
+    sample: int = 0
+    again: bool = False
+    failed: bool = False
+
+    def todo(self, cases: Iterable[Case], rows: dict[str, Row]) -> list[Case]:
+        """The models to measure, given the rows that there are."""
+        chosen = [case for case in cases if self.only in case.name]
+        if self.sample:
+            chosen = sample(chosen, self.sample)
+        return [
+            case
+            for case in chosen
+            if self.again or case.name not in rows or (self.failed and not succeeded(rows[case.name]))
+        ]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no model of the suite is left out."""
+        return not self.only and not self.sample
+
+
+_EVERYTHING = Choice()
+_DEFAULTS = Settings()
+
+
+@dataclass
+class Outcome:
+    """What a run measured: ``measured`` models, and ``failed`` ones among them (``suite:name``)."""
+
+    measured: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+def succeeded(row: Row) -> bool:
+    """Whether a row tells of a model that was initialised and whose graph is sane."""
+    return not ("error" in row or "problems" in row or "unavailable" in row)
+
+
+def run(
+    names: Sequence[str],
+    folder: Path,
+    *,
+    choice: Choice = _EVERYTHING,
+    settings: Settings = _DEFAULTS,
+    jobs: int = 1,
+) -> Outcome:
+    """Measure the models of suites that have no row yet; each row is on disk as soon as it is known.
+
+    Args:
+        names: The suites.
+        folder: Of the results, a file for each suite.
+        choice: Which models.
+        settings: How each is measured.
+        jobs: Processes at a time.
+    """
+    outcome = Outcome()
+    for suite in names:
+        suites.load(suite)
+        cases = suites.cases(suite)
+        results = Results(folder, suite)
+        results.compact(keep=cases if choice.is_whole else None)
+        todo = choice.todo(cases.values(), results.rows)
+        versions = suites.versions(suite)
+        for key, row in _shown(
+            run_all([(suite, case.name) for case in todo], settings, jobs), suite, len(todo)
+        ):
+            case = cases[key[1]]
+            head = {
+                "model": case.name,
+                "family": case.family,
+                **({"group": case.group} if case.group else {}),
+            }
+            results.add({**head, **row, "versions": versions})
+            outcome.measured += 1
+            if not succeeded(row) and "unavailable" not in row:
+                outcome.failed.append(f"{suite}:{case.name}")
+        results.compact()
+    return outcome
+
+
+def _shown(rows: Iterator[tuple[Key, Row]], suite: str, total: int) -> Iterator[tuple[Key, Row]]:
+    hide = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").lower() in ("1", "true", "yes", "on")
+    failed = 0
+    with tqdm(rows, desc=suite, total=total, unit="model", disable=hide or None) as bar:
+        for key, row in bar:
+            failed += not succeeded(row)
+            bar.set_postfix_str(f"{failed} failed, {key[1]}")
+            yield key, row

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from ghn_init.ghn import GHN, GHNConfig
     from ghn_init.graph import ArchGraph
+    from ghn_init.ranking import Ranking, rank
     from ghn_init.report import InitReport, report_of
     from ghn_init.tracing import register_inputs, register_rule, trace
 
@@ -44,6 +45,8 @@ _HOME = {
     "GHN": "ghn_init.ghn",
     "GHNConfig": "ghn_init.ghn",
     "InitReport": "ghn_init.report",
+    "Ranking": "ghn_init.ranking",
+    "rank": "ghn_init.ranking",
     "report_of": "ghn_init.report",
     "calibrate_batchnorm": "ghn_init.batchnorm",
     "AssignError": "ghn_init.errors",
@@ -74,6 +77,7 @@ __all__ = [
     "InitReport",
     "InputError",
     "PredictionError",
+    "Ranking",
     "TraceError",
     "__version__",
     "apply",
@@ -81,6 +85,7 @@ __all__ = [
     "enabled",
     "patch",
     "predict",
+    "rank",
     "register_inputs",
     "register_rule",
     "report_of",

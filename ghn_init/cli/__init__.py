@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ghn_init import __version__
-from ghn_init.cli import graphs, learning, weights
+from ghn_init.cli import coverage, graphs, learning, ranking, weights
 from ghn_init.cli.errors import CommandError
 from ghn_init.cli.models import SPEC_HELP
 from ghn_init.errors import GHNInitError
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ghn-init {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for room in (weights, graphs, learning):
+    for room in (weights, graphs, learning, ranking, coverage):
         room.add_commands(commands, common)
     return top
 

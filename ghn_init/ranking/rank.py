@@ -1,0 +1,130 @@
+"""Rank candidate architectures by how well they do with predicted weights (Zhang et al., 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from ghn_init.default import resolve_ghn
+from ghn_init.errors import ConfigError, DataError
+from ghn_init.ranking.assess import Task
+from ghn_init.ranking.candidates import Model, candidates
+from ghn_init.ranking.evidence import Evidence, evidence
+from ghn_init.ranking.processes import place, run_all
+from ghn_init.ranking.progress import Progress
+from ghn_init.ranking.proxies import proxy_named
+from ghn_init.ranking.ranking import Ranked, Ranking, unpack, with_intervals
+
+
+def rank(
+    models: Mapping[str, Model] | Iterable[Model],
+    data: Any,
+    ghn: Any = True,
+    *,
+    images: int = 1000,
+    batch_size: int = 64,
+    steps: int = 0,
+    lr: float = 2e-3,
+    train_data: Any = None,
+    proxies: Sequence[str] = (),
+    measure_latency: bool = False,
+    resume: Any = None,
+    workers: int = 1,
+    seed: int = 0,
+    device: Any = None,
+    progress: bool | None = None,
+    **hub: Any,
+) -> Ranking:
+    """Rank candidate architectures before training any.
+
+    Each candidate gets the weights that a GHN predicts and is scored on real data: the share of examples that
+    it classifies correctly, batch norms using the batch. Candidates are built, scored and freed one at a
+    time; modules that are given are copied and left as they are. One that cannot be built, traced or run is
+    listed with its reason and the others are ranked.
+
+    Args:
+        models: Name → candidate, or candidates: modules (on the meta device too), timm names, callables
+            without arguments, or architectures of :func:`ghn_init.ranking.sample_space`.
+        data: Labelled examples: tensors ``(inputs, labels)``, batches of them, or ``"fashion_mnist"``.
+        ghn: As for :func:`ghn_init.apply`. It must predict as many classes as the data has.
+        images: Examples that score a candidate, in whole batches.
+        batch_size: Of data that comes as tensors.
+        steps: Cheap training steps from the predicted weights before scoring; 0 scores the prediction itself.
+        lr: Their peak learning rate (AdamW).
+        train_data: What the steps train on; by default every second batch of ``data``, which then does not
+            score.
+        proxies: Zero-cost proxies to compute beside: ``synflow``, ``naswot``, ``grad_norm``, or registered
+            ones.
+        measure_latency: Time a forward pass of one example, too.
+        resume: File that keeps each finished candidate; what it holds for the same settings is not done
+            again.
+        workers: Processes; with more than one, candidates must be picklable. Under ``accelerate launch``, the
+            processes of the launch share the candidates, each on its own device.
+        seed: Of the candidates' own initial weights, what is kept of them, and the intervals' resamples.
+        device: Where candidates run; by default the CPU, or the process's device under ``accelerate launch``.
+        progress: Show a progress bar; by default where stderr is a terminal.
+        **hub: As for :func:`ghn_init.apply`.
+
+    Returns:
+        The candidates, best first.
+
+    Raises:
+        ConfigError: No candidates, two of one name, an unknown proxy, or a number out of range.
+        DataError: The data is empty, malformed, or has more classes than the GHN predicts.
+        HubError: The GHN could not be loaded. CheckpointError: Its file is damaged.
+    """
+    if steps < 0 or images < 1 or batch_size < 1 or workers < 1:
+        raise ConfigError(
+            f"steps must be at least 0, images, batch_size and workers at least 1; got {steps}, {images}, "
+            f"{batch_size}, {workers}"
+        )
+    for name in proxies:
+        proxy_named(name)
+    waiting = candidates(models)
+    loaded = resolve_ghn(ghn, **hub)
+    classes = loaded.config.num_classes
+    scored, train = _evidence(data, train_data, images, batch_size, steps)
+    for part in (scored, train):
+        if part is not None and part.classes > classes:
+            raise DataError(
+                f"the labels go up to {part.classes - 1}, and {loaded.source or 'the GHN'} predicts "
+                f"{classes} classes: rank with a GHN that was trained for {part.classes} or more"
+            )
+    task = Task(
+        *(loaded, scored, train, classes, steps, lr, tuple(proxies), measure_latency, seed),
+        device=place(device),
+    )
+    settings = {
+        **{"ghn": str(loaded.source), "images": len(scored), "steps": steps, "lr": lr},
+        **{"proxies": list(proxies), "seed": seed},
+    }
+    journal = Progress(resume, settings)
+    todo = [candidate for candidate in waiting if candidate.name not in journal.rows]
+    with tqdm(
+        total=len(waiting),
+        initial=len(waiting) - len(todo),
+        unit="model",
+        disable=None if progress is None else not progress,
+    ) as bar:
+        for row in run_all(todo, task, workers):
+            journal.add(row)
+            bar.update()
+    rows = [journal.rows[candidate.name] for candidate in waiting]
+    entries = [Ranked(**row["entry"]) for row in rows]
+    right = {row["entry"]["name"]: unpack(row["right"], len(scored)) for row in rows if row["right"]}
+    return Ranking(with_intervals(entries, right, seed), images=len(scored), settings=settings)
+
+
+def _evidence(
+    data: Any, train_data: Any, images: int, batch_size: int, steps: int
+) -> tuple[Evidence, Evidence | None]:
+    """What scores, and what the training steps take, if there are any."""
+    if not steps:
+        return evidence(data, images=images, batch_size=batch_size), None
+    if train_data is None:
+        train, scored = evidence(data, images=2 * images, batch_size=batch_size).halves()
+        return scored, train
+    scored = evidence(data, images=images, batch_size=batch_size)
+    return scored, evidence(train_data, images=steps * batch_size, batch_size=batch_size)

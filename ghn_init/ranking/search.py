@@ -1,0 +1,193 @@
+"""Search a family of architectures with the ranking's score as fitness; Optuna does the searching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ghn_init.errors import ConfigError
+from ghn_init.ranking.candidates import fits
+from ghn_init.ranking.rank import rank
+from ghn_init.ranking.ranking import Ranked, Ranking
+from ghn_init.training.families import FAMILIES
+from ghn_init.training.spaces import Architecture
+
+if TYPE_CHECKING:
+    import optuna
+
+T = TypeVar("T")
+METHODS = ("random", "evolution", "tpe")
+_DRAWS = 50
+"""Trials for each evaluation that is asked for: repeated and too costly architectures are drawn again."""
+
+
+def search(
+    family: str,
+    data: Any,
+    ghn: Any = True,
+    *,
+    method: str = "evolution",
+    evaluations: int | None = 100,
+    minutes: float | None = None,
+    population: int = 20,
+    max_parameters: float | None = None,
+    max_flops: float | None = None,
+    image_size: int = 32,
+    seed: int = 0,
+    progress: bool | None = None,
+    on_scored: Callable[[Ranked, Architecture], None] | None = None,
+    **options: Any,
+) -> tuple[Ranking, dict[str, Architecture]]:
+    """Look for the architecture with the best score.
+
+    Each random decision of the family's own sampler becomes one parameter of an Optuna trial, so that any
+    space that can be drawn from can be searched.
+
+    Args:
+        family: Name in :data:`ghn_init.training.families.FAMILIES`.
+        data: As for :func:`ghn_init.rank`.
+        ghn: As for :func:`ghn_init.rank`.
+        method: ``random``; ``evolution``, a genetic algorithm (NSGA-II with one objective); or ``tpe``, a
+            tree-structured Parzen estimator.
+        evaluations: How many different architectures to score at most.
+        minutes: When to stop; the architecture under way is finished.
+        population: Of the evolution.
+        max_parameters: Largest number of parameters; others are not scored and do not count.
+        max_flops: Largest number of floating-point operations of one forward pass.
+        image_size: Side of the images in pixels.
+        seed: Of the search.
+        progress: As for :func:`ghn_init.rank`.
+        on_scored: Called with each result and its architecture.
+        **options: Further arguments of :func:`ghn_init.rank`: ``images``, ``steps``, ...
+
+    Returns:
+        The ranking of all that was scored, and name → architecture, to build the best ones and train them.
+
+    Raises:
+        ConfigError: The family or the method is unknown, or there is no budget.
+    """
+    if family not in FAMILIES:
+        raise ConfigError(f"unknown family {family!r}; known: {', '.join(FAMILIES)}")
+    if evaluations is None and minutes is None:
+        raise ConfigError("a search needs a budget: evaluations=, minutes= or both")
+    import optuna
+
+    run = _Search(family, data, ghn, evaluations, on_scored, {"seed": seed, "progress": False, **options})
+    budget = {"max_parameters": max_parameters, "max_flops": max_flops, "image_size": image_size}
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study(direction="maximize", sampler=_sampler(method, population, seed))
+        study.optimize(
+            lambda trial: run.score(trial, budget),
+            n_trials=None if evaluations is None else _DRAWS * evaluations,
+            timeout=None if minutes is None else 60 * minutes,
+            show_progress_bar=bool(progress),
+        )
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    if not run.entries:
+        raise ConfigError(f"no architecture of {family!r} within {budget} was found: widen the budget")
+    settings = {**run.settings, "family": family, "method": method}
+    return Ranking(list(run.entries.values()), images=run.images, settings=settings), run.found
+
+
+class _Search:
+    """What was scored so far."""
+
+    def __init__(
+        self,
+        family: str,
+        data: Any,
+        ghn: Any,
+        evaluations: int | None,
+        on_scored: Callable[[Ranked, Architecture], None] | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._family, self._data, self._ghn = family, data, ghn
+        self._evaluations, self._on_scored, self._options = evaluations, on_scored, options
+        self.found: dict[str, Architecture] = {}
+        self.entries: dict[str, Ranked] = {}
+        self.settings: Mapping[str, Any] = {}
+        self.images = 0
+
+    def score(self, trial: optuna.Trial, budget: Mapping[str, Any]) -> float:
+        """Score of the architecture that a trial draws; one that is outside of the budget is pruned."""
+        import optuna
+
+        drawn = Architecture(self._family, FAMILIES[self._family].sample(TrialRandom(trial)))
+        name = f"{self._family}-{drawn.fingerprint[:8]}"
+        if name not in self.entries:
+            if not fits(drawn, **budget):
+                raise optuna.TrialPruned
+            ranking = rank({name: drawn}, self._data, self._ghn, **self._options)
+            self.settings, self.images = ranking.settings, ranking.images
+            self.found[name], self.entries[name] = drawn, ranking[name]
+            if self._on_scored is not None:
+                self._on_scored(ranking[name], drawn)
+        if self._evaluations is not None and len(self.entries) >= self._evaluations:
+            trial.study.stop()
+        if self.entries[name].error is not None:
+            raise optuna.TrialPruned
+        return self.entries[name].score
+
+
+def _sampler(method: str, population: int, seed: int) -> optuna.samplers.BaseSampler:
+    from optuna import samplers
+
+    if method == "random":
+        return samplers.RandomSampler(seed=seed)
+    if method == "evolution":
+        return samplers.NSGAIISampler(population_size=population, seed=seed)
+    if method == "tpe":
+        return samplers.TPESampler(seed=seed)
+    raise ConfigError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+
+
+class TrialRandom(Random):
+    """A source of randomness whose decisions an Optuna trial takes: the k-th one is the parameter ``"k..."``.
+
+    A decision's parameter is named by its position and its kind, so that a decision that stands for something
+    else in another architecture is another parameter.
+    """
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        super().__init__(0)
+        self._trial, self._position = trial, 0
+
+    def _name(self, kind: str) -> str:
+        self._position += 1
+        return f"{self._position}:{kind}"
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        return self._trial.suggest_float(self._name("real"), 0.0, 1.0 - 1e-9)
+
+    def uniform(self, a: float, b: float) -> float:
+        """A number in [a, b]."""
+        return a + (b - a) * self.random()
+
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+        """A whole number of ``range(start, stop, step)``."""
+        options = range(start) if stop is None else range(start, stop, step)
+        return options[self._trial.suggest_int(self._name(f"of {len(options)}"), 0, len(options) - 1)]
+
+    def randint(self, a: int, b: int) -> int:
+        """A whole number in [a, b]."""
+        return self.randrange(a, b + 1)
+
+    def choice(self, seq: Sequence[T]) -> T:  # type: ignore[override]
+        """One of a sequence."""
+        return seq[self.randrange(len(seq))]
+
+    def choices(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, population: Sequence[T], weights: Any = None, *, k: int = 1, **_: Any
+    ) -> list[T]:
+        """One of a sequence, ``k`` times; weights do not bind a search."""
+        return [self.choice(population) for _ in range(k)]
+
+    def sample(self, population: Sequence[T], k: int, **_: Any) -> list[T]:  # type: ignore[override]
+        """``k`` different ones of a sequence."""
+        left = list(population)
+        return [left.pop(self.randrange(len(left))) for _ in range(k)]

@@ -5,13 +5,14 @@
 
 Whatever bytes a file holds, reading it gives a checkpoint or a :class:`ghn_init.GHNInitError`: no other
 exception, no code, no file opened but the input, no process, no connection, no import (an audit hook looks),
-and memory within bounds. Inputs that reached new code are kept in ``tests/data/file_corpus`` (small ones),
-which the tests replay without atheris.
+and memory within bounds. ``--keep`` adds the small inputs that reached new code to
+``tests/data/file_corpus.txt``, which the tests replay without atheris.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import io
 import json
 import os
@@ -26,7 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CORPUS = Path(__file__).resolve().parents[1] / "data" / "file_corpus"
+CORPUS = Path(__file__).resolve().parents[1] / "data" / "file_corpus.txt"
+"""Inputs, one a line, in base64."""
 LARGEST_KEPT = 4096
 """Bytes of an input that is worth a place in the repository."""
 
@@ -192,8 +194,7 @@ def _readable() -> Iterator[bytes]:
 
 def seeds() -> Iterator[bytes]:
     """Inputs to start from: the corpus, a header, a configuration, and a program for every instruction."""
-    for path in sorted(CORPUS.glob("*")):
-        yield path.read_bytes()
+    yield from corpus()
     header = {"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}, "__metadata__": {"config": "{}"}}
     yield b"\x07" + json.dumps(header).encode()
     yield b"\x08" + json.dumps({"hid": 8, "layers": 1, "max_shape": [2, 2, 1, 1]}).encode()
@@ -234,17 +235,20 @@ def opcode_programs() -> dict[str, bytes]:
     return programs
 
 
+def corpus() -> list[bytes]:
+    """What earlier runs kept."""
+    return [base64.b64decode(line) for line in CORPUS.read_text().split()] if CORPUS.exists() else []
+
+
 def main() -> None:
-    """Fuzz for a while, then keep the inputs that reached new code."""
+    """Fuzz for a while, or keep the inputs that reached new code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=int, default=1800, help="how long (default 1800)")
     parser.add_argument("--seed", type=int, default=1, help="of the mutations")
     parser.add_argument("--work", type=Path, default=Path("runs/fuzz_files"), help="inputs found on the way")
-    parser.add_argument(
-        "--keep", action="store_true", help="add small inputs found to the repository's corpus"
-    )
+    parser.add_argument("--keep", action="store_true", help="fuzz no more: add what was found to the corpus")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if options.keep:
@@ -267,15 +271,11 @@ def main() -> None:
         atheris.Fuzz()
 
 
-def keep(work: Path) -> None:
-    """Copy small inputs into the corpus, named by their content."""
-    import hashlib
-
-    CORPUS.mkdir(parents=True, exist_ok=True)
-    for path in sorted(work.glob("*"), key=lambda path: path.stat().st_size):
-        data = path.read_bytes()
-        if path.is_file() and len(data) <= LARGEST_KEPT:
-            (CORPUS / hashlib.sha1(data).hexdigest()[:16]).write_bytes(data)
+def keep(folder: Path) -> None:
+    """Add small inputs to the corpus."""
+    found = {path.read_bytes() for path in folder.iterdir()} | set(corpus())
+    kept = sorted((data for data in found if 0 < len(data) <= LARGEST_KEPT), key=lambda d: (len(d), d))
+    CORPUS.write_text("".join(base64.b64encode(data).decode() + "\n" for data in kept))
 
 
 if __name__ == "__main__":

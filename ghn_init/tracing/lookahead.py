@@ -20,6 +20,7 @@ from ghn_init.tracing.rules.functions import (
     MULTIPLY,
     POINTWISE,
     POOL_TO_POINT,
+    RESCALING,
     SOFTMAX,
     SUBTRACT,
     base_function,
@@ -72,10 +73,10 @@ class Lookahead:
                 if function in CONTRACTION and self._meets_values(user, node):
                     self.attends[user] = softmax
                     found = True
-                elif (function in POINTWISE and _size(user) == _size(node)) or _is_item(user):
+                elif (function in RESCALING and _size(user) == _size(node)) or _is_item(user):
                     seen.add(user)
                     waiting.append((user, mixed))
-                elif function in MIXING and not mixed:
+                elif not mixed and self._mixes(user):
                     seen.add(user)
                     waiting.append((user, True))
         return found
@@ -83,6 +84,24 @@ class Lookahead:
     def _meets_values(self, product: fx.Node, weights: fx.Node) -> bool:
         others = [node for node in nodes_in(product.args) if node is not weights]
         return bool(others) and not all(self._is_parameter(node) for node in others)
+
+    def _mixes(self, node: fx.Node) -> bool:
+        """Whether a layer may mix the heads of attention weights: a product with a parameter at most."""
+        function = _function(node)
+        if function in MIXING:
+            return True
+        before = self._data_of(node)
+        if function not in CONTRACTION or before is None or len(list(nodes_in(node.args))) != 2:
+            return False
+        made, given = node.meta.get("shape"), before.meta.get("shape")
+        if made is None or given is None:
+            return False
+        return len(made) == len(given) > 2 and made[-2:] == given[-2:]
+
+    def _data_of(self, node: fx.Node) -> fx.Node | None:
+        """The operand of a layer that is no parameter, if there is exactly one."""
+        operands = [operand for operand in nodes_in(node.args) if not self._is_parameter(operand)]
+        return operands[0] if len(operands) == 1 else None
 
     def _is_parameter(self, node: fx.Node) -> bool:
         while (_function(node) in LAYOUT or _is_item(node)) and isinstance(node.args[0], fx.Node):
@@ -95,18 +114,19 @@ class Lookahead:
         while waiting:
             node = waiting.pop()
             function = _function(node)
-            mixed = function in MIXING and self._is_product(node)
+            mixed = self._mixes(node) and self._is_product(node)
             if node in seen or not (mixed or function in POINTWISE):
                 continue
             seen.add(node)
             if function in ADD or function in SUBTRACT:
                 self.scores.add(node)
-            waiting.extend(nodes_in(node.args[:1] if mixed else node.args))
+            data = self._data_of(node) if mixed else None
+            waiting.extend(nodes_in(node.args) if data is None else [data])
 
     def _is_product(self, node: fx.Node) -> bool:
         """Whether a mix of heads is one of queries times keys."""
         for _ in range(_STEPS):
-            before = next(nodes_in(node.args[:1]), None)
+            before = self._data_of(node) if self._mixes(node) else next(nodes_in(node.args[:1]), None)
             if before is None:
                 return False
             if _function(before) in CONTRACTION:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -118,12 +118,12 @@ class Recorder(TorchFunctionMode):
         return binding
 
     def _adopt(self, tensor: Tensor) -> Binding:
-        """Binding of a tensor that no recorded operation made."""
+        """Binding of a tensor that no recorded operation made; parameters among them are constants."""
         original = self.originals.get(id(tensor))
         if original is not None:
             binding = self.link(original)
             return Binding(binding.node, binding.time, known=False, twin=original)
-        if self.stand_ins.made(tensor):
+        if self.stand_ins.made(tensor) and not isinstance(tensor, nn.Parameter):
             inside = self.inside.get(storage_key(tensor))
             if inside is not None:
                 bind(tensor, self.link(inside))
@@ -132,7 +132,8 @@ class Recorder(TorchFunctionMode):
                 f"A tensor of shape {tuple(tensor.shape)} was made where operations cannot be recorded "
                 f"(scripted or compiled code, or a C++ extension) in module {self.stack[-1]!r}."
             )
-        binding = Binding(None, self.time, known=tensor.device.type == "cpu", slot="constant")
+        known = tensor.device.type == "cpu" and not self.stand_ins.made(tensor)
+        binding = Binding(None, self.time, known=known, slot="constant")
         bind(tensor, binding)
         return binding
 

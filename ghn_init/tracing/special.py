@@ -67,13 +67,14 @@ def _same(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str
 
 
 def _to(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``Tensor.to``: device names are dropped, the rest is recorded."""
-    rest = tuple(arg for arg in args[1:] if not isinstance(arg, (str, torch.device)))
-    kwargs = {key: value for key, value in kwargs.items() if key != "device"}
-    if not rest and not any(key in kwargs for key in ("dtype", "other", "copy", "memory_format")):
+    """``Tensor.to``: devices, and whether to wait for the move, are dropped; the rest is recorded."""
+    rest = tuple(arg for arg in args[1:] if isinstance(arg, (Tensor, torch.dtype)))
+    kept = ("dtype", "other", "copy", "memory_format")
+    kwargs = {key: value for key, value in kwargs.items() if key in kept and value is not None}
+    if not rest and not kwargs:
         return args[0]
     if rest and isinstance(rest[0], Tensor):
-        rest = (rest[0].dtype, *rest[1:])
+        rest = (rest[0].dtype,)
     return recorder.call(func, (args[0], *rest), kwargs)
 
 
@@ -154,6 +155,14 @@ def _draw(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str
 def _uniform(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A random draw in [0, 1): its middle, so that random skips of layers do not happen."""
     return _draw(recorder, func, args, kwargs).fill_(0.5)
+
+
+def _uniform_(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """As :func:`_uniform`, in place, between other bounds."""
+    low = args[1] if len(args) > 1 else kwargs.get("from", 0.0)
+    high = args[2] if len(args) > 2 else kwargs.get("to", 1.0)
+    drawn = _draw(recorder, func, args, kwargs)
+    return drawn.fill_((low + high) / 2) if drawn.device.type == "cpu" else drawn
 
 
 def _draw_like(function: Any, handler: Handler) -> Handler:
@@ -250,6 +259,7 @@ SPECIAL: dict[Any, Handler] = {
     Tensor.expand_as: _shaped_as(Tensor.expand),
     Tensor.type_as: _type_as,
     torch.broadcast_tensors: _broadcast,
+    Tensor.uniform_: _uniform_,
     torch.rand: _uniform,
     torch.rand_like: _draw_like(torch.rand, _uniform),
     torch.randn_like: _draw_like(torch.randn, _draw),
@@ -284,7 +294,7 @@ for _name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
 for _name in ("randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"):
     SPECIAL[getattr(torch, _name)] = _draw
 for _name in (
-    *("normal_", "uniform_", "bernoulli_", "random_", "exponential_", "geometric_", "cauchy_", "log_normal_"),
+    *("normal_", "bernoulli_", "random_", "exponential_", "geometric_", "cauchy_", "log_normal_"),
     *("bernoulli", "multinomial"),
 ):
     SPECIAL[getattr(Tensor, _name)] = _draw

@@ -102,6 +102,9 @@ POINTWISE = (
 )
 """Operations on attention scores between the product of queries and keys and the softmax."""
 
+RESCALING = POINTWISE | frozenset(torch_functions("normalize", "layer_norm", "group_norm", "instance_norm"))
+"""Operations on attention weights between the softmax and the product with values."""
+
 EXPAND = frozenset(torch_functions("expand", "expand_as", "broadcast_to", "repeat"))
 MIXING = frozenset(torch_functions("linear", "conv2d", "convolution", "conv1d"))
 """Layers that may mix the heads of attention weights (Shazeer et al., 2020, talking-heads attention)."""

@@ -77,7 +77,7 @@ class PropertyPredictor:
         from sklearn.preprocessing import StandardScaler
 
         x, y = features(graphs, ghn), np.asarray(values, dtype=np.float64)
-        pipeline = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 4, 17)))
+        pipeline = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 25)))
         held_out = cross_val_predict(pipeline, x, y, cv=KFold(folds, shuffle=True, random_state=seed))
         return cls(ghn, pipeline.fit(x, y), np.asarray(held_out), y)
 

@@ -190,7 +190,8 @@ def with_intervals(entries: Sequence[Ranked], right: Mapping[str, np.ndarray], s
     weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS)
     means = hits @ weights.T.astype(np.float32) / count  # (candidates, draws)
     low, high = np.quantile(means, (0.025, 0.975), axis=1)
-    first = np.bincount(means.argmax(0), minlength=len(names)) / DRAWS
+    leads = means >= means.max(0) - 1e-6  # of several that lead, each gets its part
+    first = (leads / leads.sum(0)).mean(1)
     found = {name: (low[i], high[i], first[i]) for i, name in enumerate(names)}
     done = []
     for entry in entries:

@@ -126,6 +126,9 @@ def build(
     """
     module = _skeleton(cls, config, where)
     require_fit({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, state, where)
+    whole = [f"{name} ({tensor.dtype})" for name, tensor in state.items() if not tensor.is_floating_point()]
+    if whole:
+        raise CheckpointError(f"{where}: weights that are no floating-point numbers: {_first(whole)}")
     placed = {name: _place(state.pop(name), dtype, device) for name in list(state)}
     module.load_state_dict(placed, strict=True, assign=True)
     _require_real(module, where)

@@ -45,6 +45,7 @@ class GraphBuilder:
         self.owner: dict[str, int] = {}
         self.kept: dict[str, str] = {}
         self.attention: dict[object, int] = {}
+        self.choosing: set[int] = set()  # drafts whose values were made into indices or masks
         self._joined: set[int] = set()
         self._recurrence = Recurrence()
         self._plain: dict[tuple[object, ...], int] = {}

@@ -10,6 +10,7 @@ from ghn_init.tracing.conventions import Convention
 
 _NOT_USED = "not used by this forward"
 _DEAD_END = "its result reaches no output"
+_CHOOSES = "its result only chooses among values (indices, masks)"
 
 
 def finish(
@@ -40,13 +41,18 @@ def finish(
     nodes = tuple(_node(drafts[index]) for index in order)
     edges = [(place[p], place[index]) for index in order for p in drafts[index].preds]
     owned = {slot.name for node in nodes for slot in node.params}
+    choosing = _reaching(drafts, tuple(builder.choosing))
     unreached = {
-        parameter: _DEAD_END if parameter in builder.owner else builder.kept.get(parameter, _NOT_USED)
-        for parameter in builder.parameters
-        if parameter not in owned
+        name: _why_unreached(name, builder, choosing) for name in builder.parameters if name not in owned
     }
     outputs = tuple(place[index] for index in last_layers(drafts, returned))
     return ArchGraph(nodes, edges, outputs, unreached, tied, name)
+
+
+def _why_unreached(name: str, builder: GraphBuilder, choosing: set[int]) -> str:
+    if name not in builder.owner:
+        return builder.kept.get(name, _NOT_USED)
+    return _CHOOSES if builder.owner[name] in choosing else _DEAD_END
 
 
 def last_layers(drafts: list[Draft], returned: tuple[int, ...]) -> tuple[int, ...]:

@@ -70,7 +70,10 @@ def _read(
             flow = Flow(params=(str(node.target),)) if node.target in parameters else CONSTANT
         else:
             flow = _call(Call(node, flows, builder, ahead, convention))
-        flows[node] = _as_index(flow) if _is_whole(node) else flow
+        if _is_whole(node):
+            builder.choosing.update(flow.sources)
+            flow = _as_index(flow)
+        flows[node] = flow
     return ()
 
 

@@ -186,8 +186,8 @@ def test_everything_left_out_has_a_reason() -> None:
     assert graph.unreached == {
         "unused.weight": "not used by this forward",
         "unused.bias": "not used by this forward",
-        "chooses.weight": "its result reaches no output",
-        "chooses.bias": "its result reaches no output",
+        "chooses.weight": "its result only chooses among values (indices, masks)",
+        "chooses.bias": "its result only chooses among values (indices, masks)",
         "gain": "scales activations (layer scale, temperature)",
         "shift": "a single number added to activations",
     }

@@ -16,6 +16,7 @@ from torch import nn
 from ghn_init.accounting import account
 from ghn_init.assign import Outcome, bind
 from ghn_init.coverage.case import Case, UnavailableError
+from ghn_init.coverage.edges import edge_problems
 from ghn_init.coverage.sanity import account_problems, graph_problems, recording_problems
 from ghn_init.errors import GHNInitError
 from ghn_init.ghn import GHN
@@ -51,8 +52,13 @@ class Stages:
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + spent, 2)
 
 
-def measure(case: Case, ghn: GHN) -> Row:
+def measure(case: Case, ghn: GHN, *, export: bool = False) -> Row:
     """What comes of one model; never raises but on an interrupt.
+
+    Args:
+        case: The model.
+        ghn: Predicts all parameters that it can, classifiers of any number of classes included.
+        export: Also compare the data flow with that of ``torch.export``, which takes longer than all else.
 
     The model is built on the meta device, or for real where that fails or where its graph cannot be traced
     without values of buffers.
@@ -60,7 +66,8 @@ def measure(case: Case, ghn: GHN) -> Row:
     Returns:
         ``built`` (``meta`` or ``cpu``), ``nodes``, ``edges``, ``primitives``, ``parameters`` and ``elements``
         (all), ``predicted`` (``[parameters, elements]``), ``kept`` and ``skipped`` (reason → ``[parameters,
-        elements, name of one]``), ``problems`` of the graph, ``seconds`` of each stage (CPU). Instead, on
+        elements, name of one]``), ``problems`` of the graph, ``seconds`` of each stage (CPU), and ``export``
+        (``agrees``, ``differs``, or ``fails`` where ``torch.export`` cannot read the model). Instead, on
         failure, ``error`` (``stage``, ``type``, ``message``, ``where``), or ``unavailable``.
     """
     stages = Stages()
@@ -68,7 +75,7 @@ def measure(case: Case, ghn: GHN) -> Row:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _measure(case, ghn, stages, row)
+            _measure(case, ghn, stages, row, export=export)
     except UnavailableError as error:
         row = {"unavailable": _one_line(error)}
     except Exception as error:  # noqa: BLE001 - whatever a model does is a result
@@ -84,7 +91,7 @@ def describe(error: BaseException, stage: str) -> dict[str, str]:
     return {"stage": stage, "type": type(error).__name__, "message": _one_line(error), "where": where}
 
 
-def _measure(case: Case, ghn: GHN, stages: Stages, row: Row) -> None:
+def _measure(case: Case, ghn: GHN, stages: Stages, row: Row, *, export: bool) -> None:
     model, graph, recording = _traced(case, ghn, stages, row)
     row["nodes"], row["edges"], row["primitives"] = len(graph), len(graph.edges), graph.type_counts
     with stages("check"):
@@ -95,6 +102,11 @@ def _measure(case: Case, ghn: GHN, stages: Stages, row: Row) -> None:
     told = account(bind(model, plan.predicted, materialize=True), Outcome(), plan, graph)
     problems += account_problems(told["sizes"], told["predicted"], told["kept"], told["skipped"])
     row.update(_shares(told))
+    if export:
+        with stages("export"):
+            differences = edge_problems(model, case.inputs(model) if case.inputs else None)
+        row["export"] = "fails" if differences is None else "differs" if differences else "agrees"
+        problems += differences or []
     if problems:
         row["problems"] = [len(problems), *problems[:MOST_PROBLEMS]]
 
@@ -161,7 +173,7 @@ def _shares(told: Mapping[str, Any]) -> Row:
 
 def general(reason: str) -> str:
     """A reason without the sizes and module paths of one model."""
-    reason = re.sub(r" in '[^']*'| of '[^']*'|(?<=the weight) \S+", "", reason)
+    reason = re.sub(r" in (?:'[^']*'|the model itself)| of '[^']*'|(?<=the weight) \S+", "", reason)
     return re.sub(r"\b\d+\b", "N", reason)
 
 

@@ -116,6 +116,24 @@ class GraphBuilder:
         del self.owner[name]
         return name
 
+    def hand_over(self, name: str, choosing: tuple[int, ...]) -> None:
+        """Take a parameter from the node whose result chooses its rows, as distances to a codebook do.
+
+        Args:
+            name: The parameter.
+            choosing: Nodes that reach the index of a lookup in it.
+        """
+        owner = self.owner.get(name)
+        if owner is None or self.drafts[owner].primitive == "pos_enc" or len(self.drafts[owner].slots) > 1:
+            return
+        waiting = [index for index in choosing if index >= owner]
+        while waiting:
+            index = waiting.pop()
+            if index == owner:
+                self.release(owner)
+                return
+            waiting.extend(before for before in self.drafts[index].preds if before >= owner)
+
     def keep(self, names: Iterable[str], reason: str) -> None:
         """Note why no node owns these parameters, should it stay so."""
         for name in names:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["", "scale", "normalised"]
+Kind = Literal["", "scale", "normalised", "product"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Flow:
         open: Node whose bare output this is, up to layout and dtype; a parameter added to it is that node's
         bias.
         kind: ``scale``: a root of a mean square, variance or norm; ``normalised``: activations divided by
-        one.
+        one, with no weight yet; ``product``: ``params`` are the factors of a matrix product, in order.
         joined: ``params`` were concatenated, so that each is a weight of its own.
     """
 
@@ -66,6 +66,8 @@ def merge(flows: Iterable[Flow]) -> Flow:
     sources = union(flow.sources for flow in flows)
     if sources:
         return Flow(sources=sources)
-    params = tuple(dict.fromkeys(name for flow in flows for name in flow.params))
-    joined = any(flow.joined for flow in flows)
-    return Flow(indices=union(flow.indices for flow in flows), params=params, joined=joined)
+    made = [flow for flow in flows if flow.params]
+    params = tuple(dict.fromkeys(name for flow in made for name in flow.params))
+    joined = any(flow.joined for flow in made)
+    kind: Kind = made[0].kind if len(made) == 1 else ""
+    return Flow(indices=union(flow.indices for flow in flows), params=params, kind=kind, joined=joined)

@@ -11,8 +11,10 @@ from torch import fx
 
 from ghn_init.tracing.rules.functions import (
     ADD,
+    CONCATENATE,
     CONTRACTION,
     DIVIDE,
+    EMBEDDING,
     EXPAND,
     FUSED_ATTENTION,
     LAYOUT,
@@ -28,6 +30,7 @@ from ghn_init.tracing.rules.functions import (
 
 _BUDGET = 64
 _STEPS = 16
+_TERMS = ADD | SUBTRACT | CONCATENATE
 _RECOMBINE = MULTIPLY | DIVIDE | SUBTRACT
 
 
@@ -36,7 +39,8 @@ class Lookahead:
 
     Attributes:
         attends: Product of attention weights and values → the softmax that made the weights.
-        scores: Additions on attention scores, ahead of such a softmax.
+        scores: Additions and concatenations on attention scores, ahead of such a softmax.
+        score_tables: Lookups that are terms of such scores.
         folded: Means that are a statistic of a norm or the squeeze of a gate: their result, possibly through
             layers, scales or shifts a larger tensor that does not depend on it.
     """
@@ -44,6 +48,7 @@ class Lookahead:
     def __init__(self, graph: fx.Graph, parameters: Container[str]) -> None:
         self.attends: dict[fx.Node, fx.Node] = {}
         self.scores: set[fx.Node] = set()
+        self.score_tables: set[fx.Node] = set()
         self.folded: set[fx.Node] = set()
         self._parameters = parameters
         self._order = {node: index for index, node in enumerate(graph.nodes)}
@@ -115,13 +120,19 @@ class Lookahead:
             node = waiting.pop()
             function = _function(node)
             mixed = self._mixes(node) and self._is_product(node)
-            if node in seen or not (mixed or function in POINTWISE):
+            if node in seen:
+                continue
+            if function in EMBEDDING or (
+                _is_item(node) and self._is_parameter(next(nodes_in(node.args[:1])))
+            ):
+                self.score_tables.add(node)
+            if not (mixed or function in POINTWISE or function in CONCATENATE or _is_item(node)):
                 continue
             seen.add(node)
-            if function in ADD or function in SUBTRACT:
+            if function in _TERMS:
                 self.scores.add(node)
             data = self._data_of(node) if mixed else None
-            waiting.extend(nodes_in(node.args) if data is None else [data])
+            waiting.extend(nodes_in(node.args[: 1 if _is_item(node) else None]) if data is None else [data])
 
     def _is_product(self, node: fx.Node) -> bool:
         """Whether a mix of heads is one of queries times keys."""

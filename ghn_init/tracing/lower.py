@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import fx
 
@@ -21,7 +21,7 @@ from ghn_init.tracing.finish import finish
 from ghn_init.tracing.flow import CONSTANT, Flow, union
 from ghn_init.tracing.lookahead import Lookahead
 from ghn_init.tracing.rules import Call, find_rule
-from ghn_init.tracing.rules.functions import LAYOUT, base_function
+from ghn_init.tracing.rules.functions import LAYOUT, base_function, is_whole
 
 
 class Recorded(Protocol):
@@ -70,7 +70,7 @@ def _read(
             flow = Flow(params=(str(node.target),)) if node.target in parameters else CONSTANT
         else:
             flow = _call(Call(node, flows, builder, ahead, convention))
-        if _is_whole(node):
+        if is_whole(node):
             builder.choosing.update(flow.sources)
             flow = _as_index(flow)
         flows[node] = flow
@@ -83,12 +83,6 @@ def _call(call: Call) -> Flow:
         return call.flow(call.arg(0, "input", call.arg(0, "self")))
     rule = find_rule(function)
     return rule(call) if rule is not None else call.wire()
-
-
-def _is_whole(node: fx.Node) -> bool:
-    """Whether a value holds whole numbers or truth values."""
-    dtype: Any = node.meta.get("dtype")
-    return dtype is not None and not (dtype.is_floating_point or dtype.is_complex)
 
 
 def _as_index(flow: Flow) -> Flow:

@@ -188,8 +188,8 @@ def test_everything_left_out_has_a_reason() -> None:
         "unused.bias": "not used by this forward",
         "chooses.weight": "its result only chooses among values (indices, masks)",
         "chooses.bias": "its result only chooses among values (indices, masks)",
-        "gain": "scales activations (layer scale, temperature)",
-        "shift": "a single number added to activations",
+        "gain": "scales activations (mul in the model itself), as a layer scale, gate or temperature does",
+        "shift": "a single number added to activations (add in the model itself)",
     }
     assert set(graph.slots) | set(graph.unreached) == {name for name, _ in model.named_parameters()}
 

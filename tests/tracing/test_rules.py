@@ -260,7 +260,9 @@ def test_attention_is_one_graph_however_it_is_computed(style: str) -> None:
     graph = graph_of(Attention(style), TOKENS)
     assert kinds(graph) == ["input", "conv", "conv", "conv", "msa", "conv"]
     assert graph.edges == [(0, 1), (0, 2), (0, 3), (1, 4), (2, 4), (3, 4), (4, 5)]
-    assert graph.unreached == {"bias": "relative position bias of attention"}
+    operation = "scaled_dot_product_attention" if style == "fused" else "add"
+    assert graph.unreached["bias"].startswith(f"term of attention scores ({operation} in the model itself)")
+    assert len(graph.unreached) == 1
 
 
 @pytest.mark.parametrize("separate", [False, True])
@@ -296,7 +298,8 @@ def test_position_embedding_added_to_activations_is_a_source() -> None:
     graph = graph_of(Run(forward, fc=nn.Linear(16, 16), head=nn.Linear(16, 3), **members), TOKENS)
     assert kinds(graph) == ["input", "conv", "bias", "pos_enc", "sum", "conv", "bias"]
     assert before(graph, "place") == set()
-    assert graph.unreached == {"token": "tokens put beside activations (class or mask token)"}
+    reason = "put beside activations (cat in the model itself), as a class or register token is"
+    assert graph.unreached == {"token": reason}
 
 
 def test_embeddings_and_their_bags() -> None:
@@ -393,23 +396,31 @@ def test_learned_queries_are_a_source() -> None:
 
 
 def test_parameter_without_a_rule_is_listed_with_the_operation() -> None:
-    graph = graph_of(nn.Sequential(nn.Linear(16, 16), nn.PReLU()), TOKENS)
-    assert graph.unreached == {"1.weight": "no rule for prelu in '1'"}
+    distances = Run(lambda m, x: torch.cdist(x, m.points), points=parameter(5, 16))
+    graph = graph_of(nn.Sequential(nn.Linear(16, 16), distances), TOKENS)
+    assert graph.unreached == {"1.points": "no rule for cdist in '1'"}
+    assert graph_of(distances, TOKENS).unreached == {"points": "no rule for cdist in the model itself"}
 
 
 def test_registered_rule_is_used_and_can_be_replaced() -> None:
-    function = F.prelu
+    function = torch.cdist
     assert find_rule(function) is None
+    layers = (
+        nn.Linear(16, 16, bias=False),
+        Run(lambda m, x: torch.cdist(x, m.points), points=parameter(5, 16)),
+    )
+    model = nn.Sequential(*layers)
     try:
 
         @register_rule(function)
-        def slope(call):
-            return call.emit("bn", call.arg(0, "input"), weight=call.arg(1, "weight"))
+        def distance(call):
+            return call.emit("conv", call.arg(0, "x1"), weight=call.arg(1, "x2"))
 
-        graph = graph_of(nn.Sequential(nn.Linear(16, 16, bias=False), nn.PReLU()), TOKENS)
-        assert chain(graph)[-1] == ("bn", ("1.weight",))
-        register_rule(function)(lambda call: call.wire())
-        assert kinds(graph_of(nn.Sequential(nn.Linear(16, 16), nn.PReLU()), TOKENS))[-1] == "bias"
+        assert chain(graph_of(model, TOKENS))[-1] == ("conv", ("1.points",))
+        register_rule(function)(lambda call: call.wire("prototypes keep their start"))
+        graph = graph_of(model, TOKENS)
+        assert chain(graph)[-1] == ("conv", ("0.weight",))
+        assert graph.unreached == {"1.points": "prototypes keep their start"}
     finally:
         _RULES.pop(function, None)
 

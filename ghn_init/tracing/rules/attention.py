@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from ghn_init.tracing.flow import Flow
 from ghn_init.tracing.rules.call import Call
+from ghn_init.tracing.rules.elementwise import score_reason
 from ghn_init.tracing.rules.functions import FUSED_ATTENTION
 from ghn_init.tracing.rules.registry import register_rule
 
@@ -19,7 +20,7 @@ def fused_attention(call: Call) -> Flow:
     mask = call.arg(3, "attn_mask", call.node.kwargs.get("attn_bias"))
     score_bias = call.flow(mask)
     if score_bias.is_param:
-        call.builder.keep(score_bias.params, "relative position bias of attention")
+        call.builder.keep(score_bias.params, score_reason(call))
         mask = None
     return call.attention(call.arg(0, "query"), call.arg(1, "key"), call.arg(2, "value"), mask)
 

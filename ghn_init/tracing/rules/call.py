@@ -11,7 +11,7 @@ from ghn_init.graph.arch_graph import Role
 from ghn_init.tracing.builder import INPUT, GraphBuilder, Shape
 from ghn_init.tracing.flow import CONSTANT, Flow, merge, union
 from ghn_init.tracing.lookahead import Lookahead, nodes_in
-from ghn_init.tracing.rules.functions import function_name
+from ghn_init.tracing.rules.functions import CONTRACTION, function_name, is_whole
 
 if TYPE_CHECKING:
     from ghn_init.tracing.conventions import Convention
@@ -77,20 +77,29 @@ class Call:
         shape = self.shape(value)
         return None if shape is None else prod(shape)
 
-    def wire(self) -> Flow:
+    @property
+    def where(self) -> str:
+        """The call, for people: the operation and the module that made it."""
+        return f"{self.op} in {repr(self.module) if self.module else 'the model itself'}"
+
+    def wire(self, reason: str = "") -> Flow:
         """The call is no primitive: its result carries what its arguments carry.
 
-        Parameters that meet activations here are listed as reached by no rule.
+        Args:
+            reason: Why parameters that meet activations here keep their values; by default, that no rule
+                tells what they are.
         """
-        values = list(nodes_in((self.node.args, self.node.kwargs)))
-        flows = [self.flow(value) for value in values]
+        flows = [self.flow(value) for value in nodes_in((self.node.args, self.node.kwargs))]
         result = merge(flows)
         if result.live:
             for flow in flows:
-                self.builder.keep(
-                    flow.params if flow.is_param else (), f"no rule for {self.op} in {self.module!r}"
-                )
+                self.builder.keep(flow.params if flow.is_param else (), reason or self._unknown())
         return result
+
+    def _unknown(self) -> str:
+        if is_whole(self.node):
+            return f"only compared with activations ({self.where}): no value of it flows on"
+        return f"no rule for {self.where}"
 
     def emit(
         self, primitive: str, *data: Any, weight: Any = None, bias: Any = None, shape: Shape | None = None
@@ -120,7 +129,7 @@ class Call:
             return self._norm(primitive, preds, held, shift)
         if not held.params:
             if weight is not None:
-                self.builder.keep(shift.params, f"bias of a fixed {self.op} in {self.module!r}")
+                self.builder.keep(shift.params, f"bias of an operation with a fixed weight ({self.where})")
                 return Flow(sources=preds)
             return Flow(sources=(self.builder.node(primitive, preds, shape, self.op, self.module),))
         return self.weighted(primitive, preds or (INPUT,), held, shift)
@@ -156,13 +165,30 @@ class Call:
         return Flow(sources=(node,))
 
     def weighted(self, primitive: str, preds: tuple[int, ...], held: Flow, shift: Flow = CONSTANT) -> Flow:
-        """A node for each weight that ``held`` stands for, then one for each bias."""
-        built = [
-            self.builder.owning(primitive, {"weight": name}, preds, self.op, self.module)
-            for name in self.builder.main(held)
-        ]
-        result = Flow(sources=union((index,) for index in built), open=built[-1])
+        """A node for each weight that ``held`` stands for, then one for each bias.
+
+        Of a product of parameters the factors follow each other: ``x (A B)`` is ``(x A) B``. A vector is no
+        weight that a GHN decodes.
+        """
+        names = self._matrices(held)
+        if held.kind == "product":
+            for name in names if self.node.target in CONTRACTION else reversed(names):
+                preds = (self.builder.owning(primitive, {"weight": name}, preds, self.op, self.module),)
+            names, built = [], list(preds)
+        else:
+            built = [
+                self.builder.owning(primitive, {"weight": name}, preds, self.op, self.module)
+                for name in names
+            ]
+        result = Flow(sources=union((index,) for index in built), open=built[-1]) if built else Flow(preds)
         return self.bias(result, shift) if shift.params else result
+
+    def _matrices(self, held: Flow) -> list[str]:
+        names = list(held.params) if held.kind == "product" else self.builder.main(held)
+        matrices = [name for name in names if len(self.builder.parameters[name]) > 1]
+        vectors = [name for name in names if name not in matrices]
+        self.builder.keep(vectors, f"a vector where a layer has its weight ({self.where})")
+        return matrices
 
     def bias(self, value: Flow, shift: Flow) -> Flow:
         """Plain biases added to a value, one node after the other."""
@@ -175,7 +201,7 @@ class Call:
         chosen = [name for name in shift.params if self.builder.numel(name) > 1 or len(shift.params) == 1]
         self.builder.keep(
             [name for name in shift.params if name not in chosen],
-            f"part of how a bias of {self.module!r} is computed",
+            f"part of how a bias is computed ({self.where})",
         )
         return chosen
 
@@ -189,6 +215,7 @@ class Call:
             index = self.builder.owning(primitive, names, preds or (INPUT,), self.op, self.module)
         elif self.convention.bare_norms:
             index = self.builder.node(primitive, preds, None, self.op, self.module)
+            return Flow(sources=(index,), open=index, kind="normalised")
         else:
-            return Flow(sources=preds)
+            return Flow(sources=preds, kind="normalised")
         return Flow(sources=(index,), open=index)

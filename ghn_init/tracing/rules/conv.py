@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,12 +16,16 @@ from ghn_init.tracing.rules.registry import register_rule
 _ATEN = (torch.ops.aten,)
 
 
+def _grouped(groups: Any, dilation: Any) -> str:
+    if not isinstance(groups, int) or groups <= 1:
+        return "conv"
+    spread = dilation if isinstance(dilation, (tuple, list)) else (dilation,)
+    return "dil_conv" if min(spread) > 1 else "sep_conv"
+
+
 def _emit_conv(call: Call, groups: Any, dilation: Any) -> Flow:
-    primitive = "conv"
-    if isinstance(groups, int) and groups > 1:
-        spread = dilation if isinstance(dilation, (tuple, list)) else (dilation,)
-        primitive = "dil_conv" if min(spread) > 1 else "sep_conv"
-    return call.emit(primitive, call.arg(0, "input"), weight=call.arg(1, "weight"), bias=call.arg(2, "bias"))
+    weight, bias = call.arg(1, "weight"), call.arg(2, "bias")
+    return call.emit(_grouped(groups, dilation), call.arg(0, "input"), weight=weight, bias=bias)
 
 
 @register_rule(*torch_functions("conv1d", "conv2d", "conv3d"))
@@ -39,6 +44,17 @@ def transposed_convolution(call: Call) -> Flow:
 def aten_convolution(call: Call) -> Flow:
     """``convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)``."""
     return _emit_conv(call, call.arg(8, "groups", 1), call.arg(5, "dilation", 1))
+
+
+@register_rule("torchvision::deform_conv2d")
+def deformable_convolution(call: Call) -> Flow:
+    """``deform_conv2d(input, weight, offset, mask, bias, ...)``; it also reads its offsets and its mask."""
+    data = call.arg(0, "input"), call.arg(2, "offset"), call.arg(3, "mask")
+    bias, use_mask, groups = call.arg(4, "bias"), call.arg(13, "use_mask", True), call.arg(11, "groups", 1)
+    data = data if use_mask else data[:2]
+    return call.emit(
+        _grouped(groups, call.arg(9, "dilation_h", 1)), *data, weight=call.arg(1, "weight"), bias=bias
+    )
 
 
 @register_rule(*torch_functions("linear"))
@@ -95,24 +111,25 @@ def einsum(call: Call) -> Flow:
 def contract(call: Call, *operands: Any) -> Flow:
     """A product that sums over a shared axis.
 
-    With a parameter it is a ``conv``; of attention weights and values it is ``msa``; else it is wire.
+    With a parameter it is a ``conv``, with several one after the other in the order of the operands; of
+    attention weights and values it is ``msa``; else it is wire.
     """
     flows = [call.flow(operand) for operand in operands]
     weights = [operand for operand, flow in zip(operands, flows, strict=True) if flow.is_param]
     data = [operand for operand, flow in zip(operands, flows, strict=True) if not flow.is_param]
     if call.node in call.ahead.attends:
         return call.attention(*operands)
-    if not weights or not any(call.flow(value).feeds for value in data):
+    if not any(call.flow(value).feeds for value in data):
+        return replace(merge(flows), kind="product" if len(weights) > 1 else "")
+    if not weights:
         return merge(flows)
-    heaviest = max(weights, key=lambda operand: call.size(operand) or 0)
-    for operand in weights:
-        if operand is not heaviest:
-            call.builder.keep(
-                call.flow(operand).params, f"second parameter of one {call.op} in {call.module!r}"
-            )
     if len(data) == 1 and not call.convention.rewires:
-        return _hang(call, data[0], heaviest)
-    return call.emit("conv", *data, weight=heaviest)
+        value = _hang(call, data[0], weights[0])
+    else:
+        value = call.emit("conv", *data, weight=weights[0])
+    for weight in weights[1:]:
+        value = call.weighted("conv", value.feeds, call.flow(weight))
+    return value
 
 
 def _hang(call: Call, data: Any, weight: Any) -> Flow:

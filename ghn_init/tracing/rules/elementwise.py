@@ -9,7 +9,14 @@ from ghn_init.tracing.builder import Shape
 from ghn_init.tracing.flow import Flow, merge, union
 from ghn_init.tracing.rules.biases import expert_bias, is_bias_of
 from ghn_init.tracing.rules.call import Call, nodes_in
-from ghn_init.tracing.rules.functions import ADD, DIVIDE, MULTIPLY, SUBTRACT, torch_functions
+from ghn_init.tracing.rules.functions import (
+    ADD,
+    CONCATENATE,
+    DIVIDE,
+    MULTIPLY,
+    SUBTRACT,
+    torch_functions,
+)
 from ghn_init.tracing.rules.registry import register_rule
 
 
@@ -56,7 +63,7 @@ def addcmul(call: Call) -> Flow:
     return add_flows(call, values[0], multiply_flows(call, values[1], values[2]))
 
 
-@register_rule(*torch_functions("cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack"))
+@register_rule(*CONCATENATE)
 def concatenate(call: Call) -> Flow:
     """Concatenation; a parameter among activations (class, mask or register tokens) keeps its value."""
     return _concatenate(call)
@@ -74,6 +81,21 @@ def bound(call: Call) -> Flow:
     result = call.wire()
     kinds = {call.flow(node).kind for node in nodes_in(call.node.args)}
     return replace(result, kind="scale") if "scale" in kinds and result.live else result
+
+
+@register_rule(*torch_functions("prelu", "_prelu_kernel"))
+def slope(call: Call) -> Flow:
+    """``prelu(input, weight)``: a learned slope keeps its start."""
+    return call.wire(f"slope of an activation ({call.where})")
+
+
+@register_rule(
+    *torch_functions("where", "setitem", "index_put", "_index_put_impl", "masked_scatter", "masked_fill"),
+    *torch_functions("index_copy", "index_fill", "scatter", "slice_scatter", "select_scatter"),
+)
+def replaced(call: Call) -> Flow:
+    """Writes into activations; a parameter that is written there is a mask token or the like."""
+    return call.wire(f"put in place of activations ({call.where}), as a mask token is")
 
 
 def add_flows(call: Call, left: Flow, right: Flow) -> Flow:
@@ -103,10 +125,21 @@ def multiply_flows(call: Call, left: Flow, right: Flow) -> Flow:
         return value
     names = call.builder.main(other)
     if value.kind == "normalised" and call.builder.numel(names[0]) > 1:
-        node = call.builder.owning("ln", {"weight": names[0]}, value.sources, call.op, call.module)
-        return Flow(sources=(node,), open=node)
+        return _norm_weight(call, value, names[0])
     call.builder.keep(other.params, _scale_reason(call))
     return Flow(sources=value.sources, kind=value.kind)
+
+
+def _norm_weight(call: Call, value: Flow, name: str) -> Flow:
+    """A weight behind a division by a statistic, or behind a norm that was called without one."""
+    builder = call.builder
+    norm = builder.drafts[value.open] if value.open is not None else None
+    if norm is not None and not norm.slots and name not in builder.owner:
+        builder.own(value.sources[0], name, "weight")
+        norm.shape = builder.parameters[name]
+        return Flow(sources=value.sources, open=value.open)
+    node = builder.owning("ln", {"weight": name}, value.sources, call.op, call.module)
+    return Flow(sources=(node,), open=node)
 
 
 def _gate(call: Call, left: Flow, right: Flow) -> Flow:
@@ -128,10 +161,11 @@ def _shift(call: Call, value: Flow, other: Flow) -> Flow:
     """A parameter added to activations: bias of the layer before, position embedding, or score bias."""
     builder = call.builder
     if call.node in call.ahead.scores:
-        builder.keep(other.params, "relative position bias of attention")
+        builder.keep(other.params, score_reason(call))
         return value
     names = [name for name in other.params if builder.numel(name) > 1]
-    builder.keep([name for name in other.params if name not in names], "a single number added to activations")
+    single = [name for name in other.params if name not in names]
+    builder.keep(single, f"a single number added to activations ({call.where})")
     if not names:
         return value
     shapes = [builder.parameters[name] for name in names]
@@ -156,13 +190,18 @@ def _shift(call: Call, value: Flow, other: Flow) -> Flow:
     return Flow(sources=(builder.node("sum", joint, None, call.op, call.module),))
 
 
+def score_reason(call: Call) -> str:
+    """Why a parameter among attention scores keeps its start."""
+    return f"term of attention scores ({call.where}), as a relative position bias or a sink is"
+
+
 def _is_vector(shape: Shape) -> bool:
     """Whether at most one axis is longer than 1."""
     return sum(size > 1 for size in shape) <= 1
 
 
 def _scale_reason(call: Call) -> str:
-    return "scales activations (layer scale, temperature)"
+    return f"scales activations ({call.where}), as a layer scale, gate or temperature does"
 
 
 def _concatenate(call: Call) -> Flow:
@@ -172,8 +211,12 @@ def _concatenate(call: Call) -> Flow:
         value = merge(flows)
         return replace(value, joined=len(value.params) > 1)
     for flow in flows:
-        if flow.is_param:
-            call.builder.keep(flow.params, "tokens put beside activations (class or mask token)")
+        if flow.is_param and call.node in call.ahead.scores:
+            call.builder.keep(flow.params, score_reason(call))
+        elif flow.is_param:
+            call.builder.keep(
+                flow.params, f"put beside activations ({call.where}), as a class or register token is"
+            )
     if len(joint) < 2 or sum(flow.live for flow in flows) < 2:
         return Flow(sources=joint)
     return Flow(sources=(call.builder.node("concat", joint, None, call.op, call.module),))

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ghn_init.tracing.flow import Flow
+from ghn_init.tracing.flow import CONSTANT, Flow
 from ghn_init.tracing.rules.call import Call
+from ghn_init.tracing.rules.elementwise import score_reason
 from ghn_init.tracing.rules.functions import torch_functions
 from ghn_init.tracing.rules.registry import register_rule
 
@@ -38,7 +39,12 @@ def index(call: Call) -> Flow:
 
 
 def _lookup(call: Call, table: Any, chosen: Any) -> Flow:
-    held = call.flow(table)
+    held, chosen = call.flow(table), call.flow(chosen)
     if not held.is_param:
         return call.wire()
-    return call.weighted("pos_enc", call.flow(chosen).feeds, held)
+    if call.node in call.ahead.score_tables:
+        call.builder.keep(held.params, score_reason(call))
+        return CONSTANT
+    for name in held.params:
+        call.builder.hand_over(name, chosen.indices)
+    return call.weighted("pos_enc", chosen.feeds, held)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch._C._nn as _nn
 import torch.nn.functional as F
+from torch import fx
 
 _OWNERS = (
     torch,
@@ -51,6 +52,12 @@ def function_name(target: Any) -> str:
     return getattr(base_function(target), "__name__", str(target)).strip("_")
 
 
+def is_whole(node: fx.Node) -> bool:
+    """Whether a recorded value holds whole numbers or truth values."""
+    dtype: Any = node.meta.get("dtype")
+    return dtype is not None and not (dtype.is_floating_point or dtype.is_complex)
+
+
 def _flex() -> Any:
     try:
         from torch.nn.attention import flex_attention
@@ -71,6 +78,10 @@ LAYOUT = frozenset(
 ) | {getattr}
 """Operations that change a value's layout or dtype only: also dropout, and attributes (``tensor.mT``)."""
 
+CONCATENATE = frozenset(
+    torch_functions("cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack")
+)
+EMBEDDING = frozenset({F.embedding, *torch_functions("embedding", owners=(torch, torch._VF, torch.ops.aten))})
 MULTIPLY = frozenset(torch_functions("mul", "multiply"))
 DIVIDE = frozenset(torch_functions("div", "divide", "true_divide", "truediv"))
 ADD = frozenset(torch_functions("add"))

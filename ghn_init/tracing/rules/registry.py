@@ -17,7 +17,7 @@ RuleT = TypeVar("RuleT", bound="Rule")
 _RULES: dict[Any, Rule] = {}
 
 
-def register_rule(*functions: Callable[..., Any]) -> Callable[[RuleT], RuleT]:
+def register_rule(*functions: Callable[..., Any] | str) -> Callable[[RuleT], RuleT]:
     """Decorator: say which primitive these functions are in the graph.
 
     A rule gets a :class:`~ghn_init.tracing.rules.call.Call` and returns what the call's result carries. It
@@ -29,7 +29,8 @@ def register_rule(*functions: Callable[..., Any]) -> Callable[[RuleT], RuleT]:
     Args:
         functions: Function objects as called in the forward (``torch.nn.functional.conv2d``, a function of
             your own that handles ``__torch_function__``), or ATen operations
-            (``torch.ops.aten.convolution``) for models traced by ``torch.export``.
+            (``torch.ops.aten.convolution``) for models traced by ``torch.export``, or names
+            ``namespace::operation`` of operations that other libraries register when they are imported.
 
     Example:
         >>> import torch, ghn_init
@@ -40,7 +41,7 @@ def register_rule(*functions: Callable[..., Any]) -> Callable[[RuleT], RuleT]:
     Raises:
         TypeError: No function was given, or one is not callable.
     """
-    if not functions or not all(callable(function) for function in functions):
+    if not functions or not all(callable(function) or _is_name(function) for function in functions):
         raise TypeError(f"register_rule takes one or more functions, got {functions!r}")
 
     def register(rule: RuleT) -> RuleT:
@@ -53,7 +54,13 @@ def register_rule(*functions: Callable[..., Any]) -> Callable[[RuleT], RuleT]:
 
 def find_rule(function: Any) -> Rule | None:
     """The rule of a recorded function; None for wire."""
+    base = base_function(function)
     try:
-        return _RULES.get(base_function(function))
+        rule = _RULES.get(base)
     except TypeError:  # not hashable
         return None
+    return rule or _RULES.get(getattr(base, "_qualified_op_name", None))
+
+
+def _is_name(function: Any) -> bool:
+    return isinstance(function, str) and "::" in function

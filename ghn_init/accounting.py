@@ -62,7 +62,8 @@ def check_state(model: nn.Module, only: object) -> None:
                 "before wrapping (sync_module_states=True then sends rank 0's), or use fully_shard"
             )
         for name, parameter in module._parameters.items():
-            if getattr(parameter, "ds_shape", None) not in (None, getattr(parameter, "shape", None)):
+            whole = getattr(parameter, "ds_shape", None)
+            if whole is not None and parameter is not None and whole != parameter.shape:
                 raise AssignError(
                     f"parameter {name!r} of module {path!r} is partitioned by ZeRO-3: apply on every rank "
                     "inside deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=0), or "
@@ -71,13 +72,11 @@ def check_state(model: nn.Module, only: object) -> None:
 
 
 def _holds_adapters(module: nn.Module) -> bool:
-    """Whether a module is a layer with adapters beside it, or a model with learned prompts."""
+    """Whether a module is a layer with adapters beside it, or a model around another with adapters."""
     if hasattr(module, "adapter_layer_names") and hasattr(module, "base_layer"):
         return True
-    configs = module.__dict__.get("peft_config")
-    return isinstance(configs, dict) and any(
-        getattr(config, "is_prompt_learning", False) for config in configs.values()
-    )
+    # Adapters that are no layers: prompts, prefixes, adapted attention. Merged ones leave no configuration.
+    return bool(getattr(module, "peft_config", None)) and hasattr(module, "base_model")
 
 
 def _known(model: nn.Module | None, graph: ArchGraph, only: Collection[str]) -> frozenset[str]:

@@ -255,17 +255,6 @@ def test_accelerate_cpu_offload_is_written_where_the_weights_are_kept():
     assert torch.equal(model(image), expected(image))
 
 
-def test_accelerate_disk_offload_is_refused(tmp_path):
-    accelerate = pytest.importorskip("accelerate")
-    model = ConvNet().eval()
-    expected = copy.deepcopy(model)
-    accelerate.disk_offload(model, tmp_path, execution_device="cpu")
-    with pytest.raises(ghn_init.AssignError, match="offloaded to disk"):
-        ghn_init.apply(model, GHN, example_inputs=IMAGE, materialize=True)
-    image = torch.randn(1, 3, 8, 8)
-    assert torch.equal(model(image), expected(image))
-
-
 class WithAdapter(nn.Module):
     """A linear layer with a low-rank adapter beside it, named as peft names its own."""
 

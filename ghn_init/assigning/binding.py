@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ghn_init.assigning.meta import MetaTarget
+from ghn_init.assigning.offloaded import OffloadedTarget, offloaded_memory
 from ghn_init.assigning.parametrized import ParametrizedTarget, hooked_target
 from ghn_init.assigning.sharded import ShardedComputedTarget
 from ghn_init.assigning.storage import memory_key, overlapping, refuse_impossible, why_unwritable
-from ghn_init.assigning.targets import OffloadedTarget, PlainTarget, Target, locate, offloaded_memory
+from ghn_init.assigning.targets import PlainTarget, Target, locate
 from ghn_init.errors import AssignError
 from ghn_init.parallel import is_distributed, local_part, reshard
 from ghn_init.wrappers import unwrapped

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,13 @@ from ghn_init.assigning.targets import store
 from ghn_init.errors import AssignError
 from ghn_init.parallel import copy_undistributed, is_distributed, local_part, shard_like, with_memory
 
+logger = logging.getLogger("ghn_init")
+
 RESETS = ("reset_parameters", "_reset_parameters")
 """Methods by which a torch module gives its own tensors their initial values."""
+
+MODEL_RESET = "_init_weights"
+"""Method by which a model (of transformers, timm and others) gives those of one of its modules theirs."""
 
 
 class MetaTarget:
@@ -62,9 +68,11 @@ def materialise_rest(model: nn.Module, device: torch.device, journal: Journal) -
     Returns:
         Names of the tensors that stay on the meta device.
     """
-    for module in model.modules():
+    modules = dict(model.named_modules())
+    for path, module in modules.items():
         if any(tensor.is_meta for tensor in _own(module).values()):
-            for key, memory in _reset_values(module, device).items():
+            above = [modules[each] for each in _ancestors(path) if each in modules]
+            for key, memory in _reset_values(module, above, device).items():
                 old = _own(module)[key]
                 if old.is_meta:
                     adopt(model, old, _sharded_like(memory, old, device), journal)
@@ -72,10 +80,18 @@ def materialise_rest(model: nn.Module, device: torch.device, journal: Journal) -
     return [name for name, tensor in named if tensor.is_meta]
 
 
-def _reset_values(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
-    """What the module's reset writes into its own tensors; those that it does not fill are left out.
+def _ancestors(path: str) -> Iterator[str]:
+    """Paths of the modules that contain the one at ``path``, innermost first."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
 
-    The reset runs on a twin: the module's own values, and those of its children, are not touched.
+
+def _reset_values(module: nn.Module, above: list[nn.Module], device: torch.device) -> dict[str, Tensor]:
+    """What a reset writes into the module's own tensors; those that none fills are left out.
+
+    The module's reset and then its model's run on a twin: the module's own values, and those of its
+    children, are not touched.
     """
     twin = _twin(module, device)
     for method in RESETS:
@@ -83,7 +99,18 @@ def _reset_values(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
         if callable(reset):
             reset()
             break
+    for ancestor in above:
+        if callable(reset := getattr(ancestor, MODEL_RESET, None)):
+            _try(reset, twin)
+            break
     return {key: tensor.detach() for key, tensor in _own(twin).items() if not _is_unset(tensor)}
+
+
+def _try(reset: Callable[[nn.Module], object], twin: nn.Module) -> None:
+    try:
+        reset(twin)
+    except Exception as error:  # noqa: BLE001 - a method of that name may do and take anything
+        logger.debug("%s.%s failed: %s", type(twin).__name__, MODEL_RESET, error)
 
 
 def _twin(module: nn.Module, device: torch.device) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -58,25 +57,6 @@ class PlainTarget:
         return None
 
 
-class OffloadedTarget:
-    """A parameter on the meta device whose value an offloading hook holds in host memory."""
-
-    def __init__(self, name: str, tensor: Tensor, memory: Tensor) -> None:
-        self.name = name
-        self.tensor = tensor
-        self.memory = memory
-
-    @property
-    def parameters(self) -> tuple[Tensor, ...]:
-        """The placeholder in the model."""
-        return (self.tensor,)
-
-    def write(self, value: Tensor, journal: Journal) -> str | None:
-        """Copy ``value`` into the held memory."""
-        store(self.name, value, self.memory, journal)
-        return None
-
-
 def store(name: str, value: Tensor, tensor: Tensor, journal: Journal) -> None:
     """Copy the whole ``value``, or this process's shard of it, into the memory of ``tensor``.
 
@@ -121,28 +101,6 @@ def check_finite(name: str, value: Tensor, dtype: torch.dtype) -> None:
         else f"values up to {float(value.abs().max()):.3g} do not fit {dtype}"
     )
     raise PredictionError(f"the prediction for parameter {name!r} cannot be written: {cause}")
-
-
-def offloaded_memory(module: nn.Module, name: str, attribute: str) -> Tensor | None:
-    """Host memory in which a hook of accelerate keeps a parameter; ``None`` if none does.
-
-    Raises:
-        AssignError: The hook reads the parameter from disk, so there is no memory to write into.
-    """
-    hook = getattr(module, "_hf_hook", None)
-    for each in getattr(hook, "hooks", (hook,)):
-        kept = getattr(each, "weights_map", None)
-        if not isinstance(kept, Mapping) or attribute not in kept:
-            continue
-        first, second = kept[attribute], kept[attribute]
-        # A map that reads from disk builds a new tensor at each access.
-        if first.data_ptr() != second.data_ptr():
-            raise AssignError(
-                f"parameter {name!r} is offloaded to disk and cannot be written there: call ghn_init.apply "
-                "before offloading"
-            )
-        return first
-    return None
 
 
 def locate(model: nn.Module, name: str) -> tuple[nn.Module, str]:

@@ -1,10 +1,13 @@
-"""Parametrised tensors of a copied model become one plain parameter under the attribute's name."""
+"""Parametrised and packed tensors of a copied model become plain parameters of their logical shape."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ghn_init.tracing.values import Binding, StandIns, bind, binding_of
 
@@ -51,6 +54,32 @@ def _collapse_hook(part: nn.Module, path: str, name: str, stand_ins: StandIns) -
             computed = original
     if computed is not None:
         _set(part, path, name, computed, stand_ins)
+
+
+def packed_linears(model: nn.Module) -> list[str]:
+    """Paths of linear layers of a class of their own that keep the weight in a format of their own.
+
+    Such a weight is of a class of its own too, or holds integers (4-bit and 8-bit layers).
+    """
+    return [path for path, part in model.named_modules() if isinstance(part, nn.Linear) and _is_packed(part)]
+
+
+def _is_packed(layer: nn.Linear) -> bool:
+    weight = layer._parameters.get("weight")
+    if type(layer) is nn.Linear or weight is None or is_traceable_wrapper_subclass(weight):
+        return False
+    return type(weight) is not nn.Parameter or not weight.is_floating_point()
+
+
+def unpack(module: nn.Module, paths: list[str], stand_ins: StandIns) -> None:
+    """Make the linear layers at ``paths`` of a copy plain ones, with a weight of their logical shape."""
+    for path in paths:
+        part: Any = module.get_submodule(path)
+        dtype = torch.get_default_dtype() if part.bias is None else part.bias.dtype
+        part.__class__ = nn.Linear
+        with stand_ins.context():
+            value = torch.empty(part.out_features, part.in_features, dtype=dtype, device=stand_ins.device)
+        _set(part, path, "weight", value, stand_ins)
 
 
 def _set(part: nn.Module, path: str, name: str, value: Tensor, stand_ins: StandIns) -> None:

@@ -17,7 +17,7 @@ from ghn_init.errors import TraceError
 from ghn_init.parallel import copy_undistributed, whole_value
 from ghn_init.tracing.detach import detach_functions
 from ghn_init.tracing.inputs_config import sub_configs
-from ghn_init.tracing.logical import collapse, logical_parameters
+from ghn_init.tracing.logical import collapse, logical_parameters, packed_linears, unpack
 from ghn_init.tracing.values import Binding, StandIns, bind
 from ghn_init.wrappers import compiled_module
 
@@ -73,6 +73,7 @@ def make_meta_copy(model: nn.Module, stand_ins: StandIns) -> MetaCopy:
     module = _deepcopy(model, twins)
     detach_functions(module, twins.memo)
     collapse(module, stand_ins)
+    unpack(module, packed_linears(model), stand_ins)
     _without_cache(module)
     parameters, tied = logical_parameters(module)
     result = MetaCopy(module, parameters, tied, originals)

@@ -18,6 +18,8 @@ _FRESH = {
     *("empty_like", "zeros_like", "ones_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full"),
     *("empty_permuted", "rand_like", "randn_like", "randint_like"),
 }
+# Operations that take no value but the first: of the others only the shape or the dtype.
+_LIKE = {"type_as", "expand_as", "view_as", "reshape_as"}
 _INPUT, _OUTPUT = "input", "output"
 _LISTED = 8
 
@@ -104,9 +106,9 @@ def feeds(graph: fx.Graph, sources: Mapping[fx.Node, str]) -> Relation:
     nothing: frozenset[str] = frozenset()
     for node in graph.nodes:
         name = sources.get(node)
-        operands = [] if _is_fresh(node) else node.all_input_nodes
         if node not in needed:
             continue
+        operands = _operands(node)
         if name == _INPUT:
             flow[node] = frozenset({_INPUT})
         elif name is not None:
@@ -124,13 +126,17 @@ def feeds(graph: fx.Graph, sources: Mapping[fx.Node, str]) -> Relation:
 
 
 def _needed(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that the output depends on."""
+    """The nodes whose values the output depends on."""
     needed: set[fx.Node] = set()
     for node in reversed(graph.nodes):
-        if node.op == "output" or any(user in needed and not _is_fresh(user) for user in node.users):
-            needed.add(node)
+        if node.op == "output" or node in needed:
+            needed.update(_operands(node), (node,))
     return needed
 
 
-def _is_fresh(node: fx.Node) -> bool:
-    return str(getattr(node.target, "__name__", "")).split(".")[0] in _FRESH
+def _operands(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose values an operation takes."""
+    name = str(getattr(node.target, "__name__", "")).split(".")[0]
+    if node.op == "call_function" and name in _FRESH:
+        return []
+    return node.all_input_nodes[:1] if node.op == "call_function" and name in _LIKE else node.all_input_nodes

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["", "scale", "normalised", "product"]
+Kind = Literal["", "scale", "normalised", "product", "offset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Flow:
         open: Node whose bare output this is, up to layout and dtype; a parameter added to it is that node's
         bias.
         kind: ``scale``: a root of a mean square, variance or norm; ``normalised``: activations divided by
-        one, with no weight yet; ``product``: ``params`` are the factors of a matrix product, in order.
+        one, with no weight yet; ``product``: ``params`` are the factors of a matrix product, in order;
+        ``offset``: ``params`` were added to a constant.
         joined: ``params`` were concatenated, so that each is a weight of its own.
     """
 

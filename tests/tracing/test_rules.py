@@ -155,7 +155,67 @@ def test_norm_written_by_hand_is_ln(name: str) -> None:
     model = Run(HAND_WRITTEN_NORMS[name], w=parameter(16), b=parameter(16))
     graph = graph_of(model, TOKENS)
     used = ("w", "b") if name in ("layer norm", "variance") else ("w",)
-    assert chain(graph) == [("input", ()), ("ln", used)]
+    if name == "one plus weight":
+        assert chain(graph) == [("input", ()), ("ln", ())]
+        assert graph.nodes[1].shape == (16,)
+        assert graph.unreached["w"].startswith("added to a constant before it scales")
+    else:
+        assert chain(graph) == [("input", ()), ("ln", used)]
+
+
+@pytest.mark.parametrize("norm", [F.rms_norm, F.layer_norm])
+def test_weight_behind_a_norm_called_without_one_is_its_weight(norm: Callable[..., Tensor]) -> None:
+    def outside(m: nn.Module, x: Tensor) -> Tensor:
+        return norm(x, (16,)) * m.w + m.b
+
+    def plus_one(m: nn.Module, x: Tensor) -> Tensor:
+        return norm(x, (16,), 1 + m.w)
+
+    for convention in ("clean", "ghn3"):
+        graph = graph_of(Run(outside, w=parameter(16), b=parameter(16)), TOKENS, convention=convention)
+        assert chain(graph) == [("input", ()), ("ln", ("w", "b"))]
+        assert graph.nodes[1].shape == (16,)
+        graph = graph_of(Run(plus_one, w=parameter(16)), TOKENS, convention=convention)
+        assert chain(graph) == [("input", ()), ("ln", ())]
+
+
+def test_factors_of_a_weight_are_layers_in_a_row() -> None:
+    members = {"a": parameter(4, 2), "b": parameter(2, 16)}
+    linear = graph_of(Run(lambda m, x: F.linear(x, (m.a @ m.b) * 2.0), **members), TOKENS)
+    assert chain(linear) == [("input", ()), ("conv", ("b",)), ("conv", ("a",))]
+    members = {"a": parameter(16, 2), "b": parameter(2, 4)}
+    for product in (lambda m, x: x @ (m.a @ m.b), lambda m, x: torch.einsum("bld,dr,re->ble", x, m.a, m.b)):
+        graph = graph_of(Run(product, **members), TOKENS)
+        assert chain(graph) == [("input", ()), ("conv", ("a",)), ("conv", ("b",))]
+
+
+def test_a_vector_is_no_weight_of_a_layer() -> None:
+    graph = graph_of(
+        Run(lambda m, x: m.fc(x) @ m.v, fc=nn.Linear(16, 16, bias=False), v=parameter(16)), TOKENS
+    )
+    assert chain(graph) == [("input", ()), ("conv", ("fc.weight",))]
+    assert graph.unreached == {"v": "a vector where a layer has its weight (matmul in the model itself)"}
+
+
+def test_codebook_is_a_table_although_its_products_choose() -> None:
+    def forward(m: nn.Module, x: Tensor) -> Tensor:
+        x = m.encode(x)
+        chosen = F.embedding((x @ m.codes.T).argmax(-1), m.codes)
+        return m.decode(x + (chosen - x).detach())
+
+    parts = {"encode": nn.Linear(16, 16), "decode": nn.Linear(16, 4), "codes": parameter(7, 16)}
+    graph = graph_of(Run(forward, **parts), TOKENS)
+    assert graph.nodes[graph.slots["codes"]].primitive == "pos_enc"
+    assert graph.unreached == {}
+
+
+def test_deformable_convolution_reads_its_offsets() -> None:
+    from torchvision.ops import DeformConv2d
+
+    parts = {"conv": DeformConv2d(8, 4, 3), "offset": nn.Conv2d(8, 18, 3)}
+    graph = graph_of(Run(lambda m, x: m.conv(x, m.offset(x)), **parts), IMAGE)
+    assert before(graph, "conv.weight") == {"input", "offset.bias"}
+    assert before(graph, "conv.bias") == {"conv.weight"}
 
 
 def test_global_response_normalisation_is_ln_with_both_slots() -> None:

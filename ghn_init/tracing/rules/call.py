@@ -205,7 +205,16 @@ class Call:
         )
         return chosen
 
+    def offset_norm(self, primitive: str, preds: tuple[int, ...], held: Flow) -> Flow:
+        """A norm whose weight is ``1 + parameter``: it starts at zero, where no GHN puts it."""
+        self.builder.keep(held.params, f"added to a constant before it scales a norm's result ({self.where})")
+        shape = self.builder.parameters[max(held.params, key=self.builder.numel)]
+        index = self.builder.node(primitive, preds or (INPUT,), shape, self.op, self.module)
+        return Flow(sources=(index,), open=index)
+
     def _norm(self, primitive: str, preds: tuple[int, ...], held: Flow, shift: Flow) -> Flow:
+        if held.kind == "offset":
+            return self.bias(self.offset_norm(primitive, preds, held), shift)
         names: dict[Role, str] = {}
         if weights := self.builder.main(held):
             names["weight"] = weights[0]

@@ -109,7 +109,9 @@ def add_flows(call: Call, left: Flow, right: Flow) -> Flow:
             return Flow(sources=joint, kind=kind)
         return Flow(sources=(call.builder.node("sum", joint, None, call.op, call.module),))
     if not left.live and not right.live:
-        return merge((left, right))
+        value = merge((left, right))
+        offset = value.params and not (left.params and right.params) and not value.kind
+        return replace(value, kind="offset") if offset else value
     value, other = (left, right) if left.live else (right, left)
     return _shift(call, value, other) if other.is_param else value
 
@@ -125,14 +127,16 @@ def multiply_flows(call: Call, left: Flow, right: Flow) -> Flow:
         return value
     names = call.builder.main(other)
     if value.kind == "normalised" and call.builder.numel(names[0]) > 1:
-        return _norm_weight(call, value, names[0])
+        return _norm_weight(call, value, other, names[0])
     call.builder.keep(other.params, _scale_reason(call))
     return Flow(sources=value.sources, kind=value.kind)
 
 
-def _norm_weight(call: Call, value: Flow, name: str) -> Flow:
+def _norm_weight(call: Call, value: Flow, weight: Flow, name: str) -> Flow:
     """A weight behind a division by a statistic, or behind a norm that was called without one."""
     builder = call.builder
+    if weight.kind == "offset":
+        return call.offset_norm("ln", value.sources, weight)
     norm = builder.drafts[value.open] if value.open is not None else None
     if norm is not None and not norm.slots and name not in builder.owner:
         builder.own(value.sources[0], name, "weight")

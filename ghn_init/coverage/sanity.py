@@ -15,7 +15,7 @@ _LAYERS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), _CONV),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _CONV),
     **dict.fromkeys(("linear", "bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu"), _DENSE),
-    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm"), frozenset({"ln"})),
+    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm"), frozenset({"ln", "pos_enc"})),
     **dict.fromkeys(("embedding", "embedding_bag"), frozenset({"pos_enc"})),
     "batch_norm": frozenset({"bn"}),
     "scaled_dot_product_attention": frozenset({"msa", "pos_enc"}),

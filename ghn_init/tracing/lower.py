@@ -63,6 +63,7 @@ def _read(
         if node.op == "output":
             outputs = Call(node, flows, builder, ahead, convention).flow(list(node.all_input_nodes))
             results = [flows.get(value, CONSTANT) for value in node.all_input_nodes]
+            builder.keep((name for flow in results for name in flow.params), "an output by itself")
             return outputs.sources or union(flow.indices for flow in results)
         if node.op == "placeholder":
             flow = Flow(sources=(INPUT,))

@@ -108,7 +108,12 @@ def _positions(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dic
 def _where(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if len(args) + len(kwargs) == 1:
         return _positions(recorder, func, args or tuple(kwargs.values()), {})
-    return recorder.call(func, args, kwargs)
+
+    def run(condition: Tensor, *values: Any, **more: Any) -> Tensor:
+        # Meta tensors refuse masks of uint8, which CPU tensors take.
+        return func(condition.bool() if condition.dtype is torch.uint8 else condition, *values, **more)
+
+    return recorder.call(func, args, kwargs, run=run if args else None)
 
 
 def _getitem(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,167 @@
+"""Speech, music and other sound."""
+
+from __future__ import annotations
+
+from ghn_init.coverage.suites.others_case import case, floats, tokens
+
+_WAVE = floats(2, 1, 16000)
+_FEATURES = floats(2, 50, 80)
+_LENGTHS = tokens(1, 2) + 50
+_A = "torchaudio.models:"
+_S = "speechbrain.lobes.models."
+
+CASES = [
+    case(
+        _A + "Conformer",
+        input_dim=80,
+        num_heads=4,
+        ffn_dim=64,
+        num_layers=2,
+        depthwise_conv_kernel_size=31,
+        inputs=(_FEATURES, _LENGTHS),
+    ),
+    case(
+        _A + "ConvTasNet",
+        msk_num_feats=32,
+        msk_num_hidden_feats=64,
+        msk_num_layers=2,
+        msk_num_stacks=2,
+        inputs=_WAVE,
+    ),
+    case(_A + "DeepSpeech", 80, n_hidden=64, inputs=floats(2, 1, 50, 80)),
+    case(_A + "Emformer", 80, 4, 64, 2, 4, inputs=(floats(2, 48, 80), tokens(1, 2) + 48)),
+    case(
+        _A + "emformer_rnnt_base",
+        64,
+        inputs=(floats(2, 48, 80), tokens(1, 2) + 44, tokens(64, 2, 8), tokens(1, 2) + 8),
+    ),
+    case(_A + "wav2vec2_base", inputs=floats(2, 8000)),
+    case(_A + "hubert_base", inputs=floats(2, 8000)),
+    case(_A + "wavlm_base", inputs=floats(2, 8000)),
+    case(
+        _A + "Tacotron2", inputs=(tokens(100, 2, 12), tokens(1, 2) + 12, floats(2, 80, 20), tokens(1, 2) + 20)
+    ),
+    case(
+        _A + "WaveRNN",
+        upsample_scales=[5, 5, 8],
+        n_classes=64,
+        hop_length=200,
+        n_rnn=32,
+        n_fc=32,
+        inputs=(floats(1, 1, 1200), floats(1, 1, 128, 10)),
+    ),
+    case(_A + "Wav2Letter", num_features=1, inputs=_WAVE),
+    case(
+        _A + "HDemucs", sources=["a", "b"], audio_channels=2, channels=8, depth=6, inputs=floats(1, 2, 44100)
+    ),
+    case(_A + "squim_objective_base", inputs=floats(2, 16000)),
+    case(
+        _S + "ECAPA_TDNN:ECAPA_TDNN",
+        80,
+        channels=[64, 64, 64, 64, 192],
+        attention_channels=16,
+        lin_neurons=32,
+        inputs=_FEATURES,
+    ),
+    case(
+        _S + "Xvector:Xvector",
+        in_channels=80,
+        tdnn_channels=[64, 64, 64, 64, 96],
+        lin_neurons=32,
+        inputs=_FEATURES,
+    ),
+    case(_S + "CRDNN:CRDNN", input_shape=[2, 50, 80], rnn_neurons=32, dnn_neurons=32, inputs=_FEATURES),
+    case(
+        _S + "transformer.TransformerASR:TransformerASR",
+        tgt_vocab=32,
+        input_size=80,
+        d_model=32,
+        nhead=2,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        d_ffn=64,
+        inputs=(_FEATURES, tokens(32, 2, 8)),
+    ),
+    case(
+        _S + "transformer.TransformerASR:TransformerASR",
+        tgt_vocab=32,
+        input_size=80,
+        d_model=32,
+        nhead=2,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        d_ffn=64,
+        encoder_module="conformer",
+        attention_type="RelPosMHAXL",
+        name="TransformerASR-conformer",
+        inputs=(_FEATURES, tokens(32, 2, 8)),
+    ),
+    case(
+        _S + "HifiGAN:HifiganGenerator",
+        80,
+        1,
+        "1",
+        [[1, 3, 5]],
+        [3],
+        [4, 4],
+        32,
+        [2, 2],
+        inputs=floats(1, 80, 16),
+    ),
+    case(
+        "asteroid.models:ConvTasNet",
+        n_src=2,
+        n_repeats=1,
+        n_blocks=2,
+        bn_chan=16,
+        hid_chan=32,
+        skip_chan=16,
+        inputs=_WAVE,
+    ),
+    case("asteroid.models:DPRNNTasNet", n_src=2, n_repeats=1, hid_size=16, bn_chan=16, inputs=_WAVE),
+    case("asteroid.models:DPTNet", n_src=2, n_repeats=1, ff_hid=16, inputs=_WAVE),
+    case("asteroid.models:SuDORMRFNet", n_src=2, num_blocks=2, inputs=_WAVE),
+    case("asteroid.models:DCCRNet", "DCCRN-CL", inputs=_WAVE),
+    case("asteroid.models:DCUNet", "DCUNet-10", inputs=_WAVE),
+    case("conformer:ConformerBlock", dim=32, dim_head=16, heads=2, inputs=floats(2, 32, 32)),
+    case(
+        "demucs.htdemucs:HTDemucs",
+        sources=["a", "b"],
+        channels=16,
+        t_layers=1,
+        bottom_channels=32,
+        t_heads=2,
+        segment=1.0,
+        inputs=floats(1, 2, 44100),
+    ),
+    case("demucs.hdemucs:HDemucs", sources=["a", "b"], channels=8, inputs=floats(1, 2, 44100)),
+    case("encodec:EncodecModel.encodec_model_24khz", pretrained=False, inputs=floats(1, 1, 24000)),
+    case("encodec.modules:SEANetEncoder", n_filters=8, inputs=_WAVE),
+    case("encodec.modules:SEANetDecoder", n_filters=8, inputs=floats(1, 128, 10)),
+    case(
+        "vocos.models:VocosBackbone",
+        input_channels=40,
+        dim=32,
+        intermediate_dim=64,
+        num_layers=2,
+        inputs=floats(2, 40, 16),
+    ),
+    case("openunmix.model:OpenUnmix", nb_bins=65, hidden_size=16, inputs=floats(2, 2, 65, 10)),
+    case(
+        "vector_quantize_pytorch:ResidualVQ",
+        dim=32,
+        num_quantizers=2,
+        codebook_size=16,
+        codebook_dim=8,
+        inputs=floats(2, 16, 32),
+    ),
+    case("vector_quantize_pytorch:FSQ", levels=[8, 5, 5], dim=32, inputs=floats(2, 16, 32)),
+    case(
+        "monai.networks.nets:HighResNet",
+        spatial_dims=1,
+        in_channels=1,
+        out_channels=2,
+        name="HighResNet-1d",
+        inputs=floats(1, 1, 64),
+    ),
+]

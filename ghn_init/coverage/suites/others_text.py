@@ -1,0 +1,176 @@
+"""Language models, and attention and memory layers for sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ghn_init.coverage.suites.others_case import Build, case, floats, tokens
+
+_TOKENS = tokens(64, 2, 32)
+_SEQUENCE = floats(2, 32, 32)
+_X = "x_transformers:"
+_SIZES: dict[str, Any] = {"dim": 32, "depth": 2, "heads": 2, "attn_dim_head": 16}
+_OPTIONS: dict[str, Any] = {
+    "decoder": {},
+    "rotary": {"rotary_pos_emb": True},
+    "alibi": {"alibi_pos_bias": True},
+    "relative": {"rel_pos_bias": True},
+    "rms-swiglu": {"use_rmsnorm": True, "ff_glu": True, "ff_swish": True},
+    "talking-heads": {"attn_pre_talking_heads": True, "attn_post_talking_heads": True},
+    "query-key-norm": {"attn_qk_norm": True},
+    "grouped-queries": {"attn_kv_heads": 1},
+    "sandwich": {"sandwich_norm": True},
+    "macaron": {"macaron": True},
+    "memories": {"attn_num_mem_kv": 4},
+    "gated-residual": {"gate_residual": True},
+    "flash": {"attn_flash": True},
+    "hyper-connections": {"num_residual_streams": 2},
+}
+
+CASES = [
+    *(
+        case(
+            _X + "TransformerWrapper",
+            num_tokens=64,
+            max_seq_len=64,
+            attn_layers=Build(_X + "Decoder", **_SIZES, **options),
+            name=f"TransformerWrapper-{label}",
+            inputs=_TOKENS,
+        )
+        for label, options in _OPTIONS.items()
+    ),
+    case(
+        _X + "ViTransformerWrapper",
+        image_size=64,
+        patch_size=16,
+        num_classes=10,
+        attn_layers=Build(_X + "Encoder", **_SIZES),
+        inputs=floats(2, 3, 64, 64),
+    ),
+    case(
+        _X + "XTransformer",
+        dim=32,
+        enc_num_tokens=64,
+        enc_depth=1,
+        enc_heads=2,
+        enc_max_seq_len=64,
+        dec_num_tokens=64,
+        dec_depth=1,
+        dec_heads=2,
+        dec_max_seq_len=64,
+        inputs=(_TOKENS, _TOKENS),
+    ),
+    case(
+        _X + "ContinuousTransformerWrapper",
+        dim_in=16,
+        dim_out=8,
+        max_seq_len=64,
+        attn_layers=Build(_X + "Encoder", **_SIZES),
+        inputs=floats(2, 32, 16),
+    ),
+    case(
+        "performer_pytorch:PerformerLM",
+        num_tokens=64,
+        max_seq_len=32,
+        dim=32,
+        depth=1,
+        heads=2,
+        causal=False,
+        inputs=_TOKENS,
+    ),
+    case("linformer:LinformerLM", num_tokens=64, dim=32, seq_len=32, depth=1, heads=2, k=8, inputs=_TOKENS),
+    case(
+        "reformer_pytorch:ReformerLM",
+        num_tokens=64,
+        dim=32,
+        depth=1,
+        max_seq_len=128,
+        heads=2,
+        bucket_size=16,
+        inputs=tokens(64, 1, 128),
+    ),
+    case(
+        "linear_attention_transformer:LinearAttentionTransformerLM",
+        num_tokens=64,
+        dim=32,
+        heads=2,
+        depth=1,
+        max_seq_len=32,
+        inputs=_TOKENS,
+    ),
+    case(
+        "nystrom_attention:Nystromformer",
+        dim=32,
+        dim_head=16,
+        heads=2,
+        depth=1,
+        num_landmarks=8,
+        inputs=_SEQUENCE,
+    ),
+    case(
+        "local_attention:LocalTransformer",
+        num_tokens=64,
+        dim=32,
+        depth=1,
+        max_seq_len=64,
+        local_attn_window_size=16,
+        inputs=_TOKENS,
+    ),
+    case("g_mlp_pytorch:gMLP", num_tokens=64, dim=32, depth=1, seq_len=32, inputs=_TOKENS),
+    case(
+        "mambapy.mamba:Mamba",
+        Build("mambapy.mamba:MambaConfig", d_model=32, n_layers=2),
+        inputs=floats(2, 16, 32),
+    ),
+    case("minGRU_pytorch.minGRULM:minGRULM", num_tokens=64, dim=32, depth=2, inputs=_TOKENS),
+    case("product_key_memory:PKM", dim=32, heads=2, dim_head=16, num_keys=8, topk=4, inputs=_SEQUENCE),
+    case("soft_moe_pytorch:SoftMoE", dim=32, seq_len=32, num_experts=4, inputs=_SEQUENCE),
+    case("st_moe_pytorch:MoE", dim=32, num_experts=4, gating_top_n=2, inputs=_SEQUENCE),
+    case("mixture_of_experts:MoE", dim=32, num_experts=4, inputs=_SEQUENCE),
+    case("memory_efficient_attention_pytorch:Attention", dim=32, dim_head=16, heads=2, inputs=_SEQUENCE),
+    case("isab_pytorch:ISAB", dim=32, heads=2, num_latents=8, inputs=_SEQUENCE),
+    case(
+        "block_recurrent_transformer_pytorch:BlockRecurrentTransformer",
+        num_tokens=64,
+        dim=32,
+        depth=2,
+        dim_head=16,
+        heads=2,
+        max_seq_len=32,
+        block_width=16,
+        num_state_vectors=16,
+        recurrent_layers=(2,),
+        use_compressed_mem=False,
+        inputs=_TOKENS,
+    ),
+    case(
+        "hourglass_transformer_pytorch:HourglassTransformerLM",
+        num_tokens=64,
+        dim=32,
+        max_seq_len=32,
+        shorten_factor=2,
+        depth=(1, 1, 1),
+        dim_head=16,
+        heads=2,
+        inputs=_TOKENS,
+    ),
+    case(
+        "sentence_transformers.sentence_transformer.modules:Dense",
+        32,
+        16,
+        inputs=({"sentence_embedding": floats(2, 32)},),
+    ),
+    case(
+        "titans_pytorch:MemoryAsContextTransformer",
+        num_tokens=64,
+        dim=32,
+        depth=1,
+        segment_len=16,
+        heads=2,
+        dim_head=16,
+        num_persist_mem_tokens=2,
+        num_longterm_mem_tokens=4,
+        neural_memory_layers=(),
+        inputs=_TOKENS,
+    ),
+]

@@ -23,7 +23,11 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "stopped continues. The exit code is 1 if a model fails that this run measured.",
     )
     coverage.add_argument(
-        "suite", nargs="+", choices=[*SUITES, "all"], metavar="SUITE", help=", ".join((*SUITES, "all"))
+        "suite",
+        nargs="*",
+        type=_suite,
+        metavar="SUITE",
+        help=f"{', '.join(SUITES)} or all; none to write the page of earlier results only",
     )
     coverage.add_argument("--only", default="", metavar="TEXT", help="models whose name contains this text")
     coverage.add_argument(
@@ -48,6 +52,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "--ghn", default="bundled", help="folder, file or Hub id of the GHN (default: bundled)"
     )
     coverage.add_argument(
+        "--export", action="store_true", help="also compare the data flow with that of torch.export"
+    )
+    coverage.add_argument(
         "--results",
         type=Path,
         default=Path("coverage"),
@@ -65,19 +72,32 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run_coverage(options: argparse.Namespace) -> None:
     """Measure, print a summary, write the page."""
+    from ghn_init.coverage.page import write_pages
     from ghn_init.coverage.processes import Settings
     from ghn_init.coverage.run import Choice, run
 
     if options.jobs < 1 or options.sample < 0 or options.limit <= 0 or options.memory <= 0:
         raise CommandError("--jobs, --limit and --memory must be positive, and --sample not negative")
+    if not options.suite and not options.page:
+        raise CommandError("name a suite to measure, or a --page to write")
     names = list(SUITES) if "all" in options.suite else list(dict.fromkeys(options.suite))
     outcome = run(
         names,
         options.results,
         choice=Choice(options.only, options.sample, options.again, options.failed),
-        settings=Settings(options.ghn, options.limit, options.memory),
+        settings=Settings(options.ghn, options.limit, options.memory, options.export),
         jobs=options.jobs,
     )
+    if options.page:
+        for path in write_pages(options.results, options.page):
+            print(f"written: {path}")
     print(f"{outcome.measured} models measured, {len(outcome.failed)} failed")
     if outcome.failed:
-        raise CommandError(f"failed: {', '.join(outcome.failed[:20])}")
+        more = f" and {len(outcome.failed) - 20} more" if len(outcome.failed) > 20 else ""
+        raise CommandError(f"failed: {', '.join(outcome.failed[:20])}{more}")
+
+
+def _suite(name: str) -> str:
+    if name not in (*SUITES, "all"):
+        raise argparse.ArgumentTypeError(f"there is no suite {name!r}: choose of {', '.join(SUITES)}, all")
+    return name

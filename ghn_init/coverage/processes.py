@@ -34,11 +34,13 @@ class Settings:
         ghn: The GHN, as :func:`ghn_init.default.resolve_ghn` takes it.
         seconds: CPU seconds that one model may take.
         memory: Gigabytes that one model may allocate.
+        export: Also compare the data flow with that of ``torch.export``.
     """
 
     ghn: str = "bundled"
     seconds: float = 300.0
     memory: float = 8.0
+    export: bool = False
 
 
 @dataclass
@@ -126,7 +128,7 @@ def _child(pipe: Connection, key: Key, settings: Settings) -> None:
     _silence()
     before = _resident()
     _set_limits(settings)
-    row = measure(suites.cases(key[0])[key[1]], resolve_ghn(settings.ghn))
+    row = measure(suites.cases(key[0])[key[1]], resolve_ghn(settings.ghn), export=settings.export)
     row["memory_mb"] = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 - before)
     pipe.send(row)
 

@@ -12,6 +12,16 @@ from typing import Any
 Row = dict[str, Any]
 
 
+def is_available(row: Row) -> bool:
+    """Whether the model of a row can exist here."""
+    return "unavailable" not in row
+
+
+def succeeded(row: Row) -> bool:
+    """Whether a row tells of a model that was initialised and whose graph is sane."""
+    return is_available(row) and not ("error" in row or "problems" in row)
+
+
 class Results:
     """The rows of one suite, a JSON object a line in ``FOLDER/SUITE.jsonl``; of equal names the last counts.
 

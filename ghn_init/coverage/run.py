@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ghn_init.coverage import suites
 from ghn_init.coverage.case import Case
 from ghn_init.coverage.processes import Key, Settings, run_all
-from ghn_init.coverage.rows import Results, Row
+from ghn_init.coverage.rows import Results, Row, is_available, succeeded
 from ghn_init.coverage.sampling import sample
 
 
@@ -61,11 +61,6 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
 
 
-def succeeded(row: Row) -> bool:
-    """Whether a row tells of a model that was initialised and whose graph is sane."""
-    return not ("error" in row or "problems" in row or "unavailable" in row)
-
-
 def run(
     names: Sequence[str],
     folder: Path,
@@ -102,7 +97,7 @@ def run(
             }
             results.add({**head, **row, "versions": versions})
             outcome.measured += 1
-            if not succeeded(row) and "unavailable" not in row:
+            if is_available(row) and not succeeded(row):
                 outcome.failed.append(f"{suite}:{case.name}")
         results.compact()
     return outcome
@@ -113,6 +108,6 @@ def _shown(rows: Iterator[tuple[Key, Row]], suite: str, total: int) -> Iterator[
     failed = 0
     with tqdm(rows, desc=suite, total=total, unit="model", disable=hide or None) as bar:
         for key, row in bar:
-            failed += not succeeded(row)
+            failed += is_available(row) and not succeeded(row)
             bar.set_postfix_str(f"{failed} failed, {key[1]}")
             yield key, row

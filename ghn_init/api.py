@@ -20,7 +20,8 @@ from ghn_init.ghn.plan import Head
 from ghn_init.graph import ArchGraph
 from ghn_init.isolation import own_generators, plain_settings
 from ghn_init.report import GHNSource, InitReport, by_reason, remember
-from ghn_init.tracing.trace import Method, trace
+from ghn_init.tracing.leaf import Leaves
+from ghn_init.tracing.trace import Method, OnUntraceable, trace
 from ghn_init.wrappers import unwrapped
 
 logger = logging.getLogger("ghn_init")
@@ -40,6 +41,8 @@ def apply(
     only: Only = None,
     materialize: bool | str | torch.device = False,
     method: Method = "auto",
+    leaf: Leaves = None,
+    on_untraceable: OnUntraceable = "raise",
     device: torch.device | str | int | None = None,
     **hub: Any,
 ) -> InitReport:
@@ -66,6 +69,9 @@ def apply(
             A model with adapters (LoRA) is refused without it: adapters must start as they are.
         materialize: Give memory to a model on the meta device: on the CPU, or on this device.
         method: How to trace; see :func:`ghn_init.trace`.
+        leaf: Modules that tracing does not enter, as for :func:`ghn_init.trace`.
+        on_untraceable: ``keep`` initialises what tracing reached; the rest keeps its values and is listed
+            with the error.
         device: Where a GHN that is loaded here runs; a GHN passed as an object stays where it is.
         **hub: ``filename, revision, token, cache_dir, local_files_only, force_download, subfolder`` for a GHN
             on the Hub.
@@ -84,7 +90,7 @@ def apply(
             loaded = resolve_ghn(ghn, device=device, **hub)
         with plain_settings(), own_generators(seed):
             with clock("trace"):
-                graph = graph or _graph_of(inner, loaded, example_inputs, method)
+                graph = graph or _graph_of(inner, loaded, example_inputs, method, leaf, on_untraceable)
             with clock("plan"):
                 left_out = names_left_out(inner, graph, only)
                 plan = loaded.plan(graph, head=head, skip=left_out)
@@ -116,6 +122,8 @@ def predict(
     seed: int = 0,
     only: Only = None,
     method: Method = "auto",
+    leaf: Leaves = None,
+    on_untraceable: OnUntraceable = "raise",
     device: torch.device | str | int | None = None,
     **hub: Any,
 ) -> dict[str, Tensor]:
@@ -136,7 +144,11 @@ def predict(
     with plain_settings():
         loaded = resolve_ghn(ghn, device=device, **hub)
     with plain_settings(), own_generators(seed):
-        graph = model if isinstance(model, ArchGraph) else _graph_of(model, loaded, example_inputs, method)
+        graph = (
+            model
+            if isinstance(model, ArchGraph)
+            else _graph_of(model, loaded, example_inputs, method, leaf, on_untraceable)
+        )
         inner = None if isinstance(model, ArchGraph) else unwrapped(model)
         left_out = names_left_out(inner, graph, only)
         with _evaluating(loaded):
@@ -157,8 +169,22 @@ class Clock:
         self.seconds[stage] = time.perf_counter() - start
 
 
-def _graph_of(model: nn.Module, ghn: GHN, example_inputs: Any, method: Method) -> ArchGraph:
-    return trace(model, example_inputs, method=method, convention=ghn.config.graph_convention)
+def _graph_of(
+    model: nn.Module,
+    ghn: GHN,
+    example_inputs: Any,
+    method: Method,
+    leaf: Leaves,
+    on_untraceable: OnUntraceable,
+) -> ArchGraph:
+    return trace(
+        model,
+        example_inputs,
+        method=method,
+        convention=ghn.config.graph_convention,
+        leaf=leaf,
+        on_untraceable=on_untraceable,
+    )
 
 
 def _fingerprint(ghn: GHN) -> tuple[object, ...]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class GHNInitError(Exception):
     """Base of every error raised on purpose by ghn_init. The user's model is bit-equal to before."""
 
 
 class TraceError(GHNInitError, RuntimeError):
-    """The model's forward could not be recorded as a graph."""
+    """The model's forward could not be recorded as a graph.
+
+    Attributes:
+        partial: What was recorded before the failure, if anything.
+    """
+
+    partial: Any = None
 
 
 class InputError(TraceError, ValueError):

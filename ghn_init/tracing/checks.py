@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from ghn_init.errors import TraceError
+from ghn_init.tracing.leaf import inside
 
 
-def check_traceable(model: nn.Module) -> None:
+def check_traceable(model: nn.Module, leaves: Iterable[str] = ()) -> None:
     """Raise for models that no front-end can trace.
+
+    Args:
+        model: What is to be traced.
+        leaves: Paths of modules that are not entered, whatever they are.
 
     Raises:
         TraceError: Not a module, no parameters, an uninitialised (lazy) one, one that shares memory with
@@ -18,17 +25,16 @@ def check_traceable(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise TraceError(f"Expected a torch.nn.Module, got {type(model).__name__}.")
+    leaves = list(leaves)
     for path, module in model.named_modules():
-        where = (
-            f"module {path!r} ({type(module).__name__})" if path else f"the model ({type(module).__name__})"
-        )
-        if isinstance(module, torch.jit.ScriptModule):
-            raise TraceError(f"{where} is scripted: its forward cannot be recorded. Pass the eager module.")
-        if _is_quantised(module):
-            raise TraceError(
-                f"{where} is quantised: its weights are packed and cannot be predicted. Initialise the float "
-                "model, then quantise it."
+        reason = closed(module)
+        if reason is not None and inside(leaves, f"{path}.") is None:
+            where = (
+                f"module {path!r} ({type(module).__name__})"
+                if path
+                else f"the model ({type(module).__name__})"
             )
+            raise TraceError(f"{where} {reason}{_way_out(path)}")
     count = 0
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
@@ -46,6 +52,27 @@ def check_traceable(model: nn.Module) -> None:
             )
     if not count:
         raise TraceError(f"{type(model).__name__} has no parameters: there is nothing to predict.")
+
+
+def closed(module: nn.Module) -> str | None:
+    """Why the operations of a module by itself cannot be recorded; ``None`` for those of Python code."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is scripted: its forward cannot be recorded. Pass the eager module."
+    if _is_quantised(module):
+        return (
+            "is quantised: its weights are packed and cannot be predicted. Initialise the float model, "
+            "then quantise it."
+        )
+    return None
+
+
+def _way_out(path: str) -> str:
+    if not path:
+        return ""
+    return (
+        f" Or leave it out: leaf={path!r} if its output is shaped like its input, else "
+        f"leaf={{{path!r}: lambda module, *inputs: ...}} with what it returns."
+    )
 
 
 def _is_quantised(module: nn.Module) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from ghn_init.errors import TraceError
 from ghn_init.tracing.guesses import Guesses
+from ghn_init.tracing.leaf import Substitute, put_leaves
 from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
 from ghn_init.tracing.recorder import Recording, finish_recording, make_placeholders, plain_state
@@ -28,13 +29,19 @@ _FRESH = tuple(
 )
 
 
-def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
+def export(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    leaves: Mapping[str, Substitute] | None = None,
+) -> Recording:
     """Record ``model(*args, **kwargs)`` by ``torch.export.export(strict=False)``.
 
     Args:
         model: Any module; a weightless copy of it is exported.
         args: Positional inputs.
         kwargs: Keyword inputs.
+        leaves: Path → what runs in the place of that module's forward.
 
     Returns:
         A recording whose call_function targets are ATen overloads.
@@ -43,13 +50,13 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
         TraceError: The model cannot be exported on these inputs.
     """
     with plain_state():
-        program, copied, stand_ins = export_program(model, args, kwargs)
+        program, copied, stand_ins = export_program(model, args, kwargs, leaves)
         recorder = Recorder(copied.stack, copied.originals, stand_ins, Guesses())
         inputs, named = make_placeholders(recorder, args, kwargs)
-        leaves = _leaves(program, copied, [*tensors_in((inputs, named))])
+        values = _leaves(program, copied, [*tensors_in((inputs, named))])
         replay = _Replay(program.graph_module, recorder, copied.stack)
         try:
-            result = replay.run(*leaves, enable_io_processing=False)
+            result = replay.run(*values, enable_io_processing=False)
         except Exception as error:  # as above
             raise TraceError(
                 f"The exported {type(model).__name__} cannot be read: {type(error).__name__}: {error}"
@@ -58,7 +65,10 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
 
 
 def export_program(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    leaves: Mapping[str, Substitute] | None = None,
 ) -> tuple[torch.export.ExportedProgram, MetaCopy, StandIns]:
     """What ``torch.export`` makes of a weightless copy of the model, which may be on the meta device.
 
@@ -71,6 +81,7 @@ def export_program(
     stand_ins = StandIns(fake=True)
     with plain_state(), _quiet():
         copied = make_meta_copy(model, stand_ins)
+        put_leaves(copied.module, leaves or {}, copied.stack)
         try:
             fakes = map_tensors((args, kwargs), stand_ins.like)
             return torch.export.export(copied.module, *fakes, strict=False), copied, stand_ins

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,12 +14,21 @@ from torch import Tensor, fx, nn
 from ghn_init.errors import InputError, TraceError
 from ghn_init.isolation import own_generators
 from ghn_init.tracing.guesses import Guesses
+from ghn_init.tracing.leaf import Substitute, advice, put_leaves
 from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
 from ghn_init.tracing.switches import uncompiled, unlogged, unscripted
 from ghn_init.tracing.values import Binding, StandIns, bind, map_tensors, tensors_in
 
 logger = logging.getLogger("ghn_init")
+_REVISIONS = 6
+
+
+class _How(NamedTuple):
+    """Settings of a recording that all its attempts share."""
+
+    fake: bool
+    leaves: Mapping[str, Substitute]
 
 
 @dataclass
@@ -35,6 +44,7 @@ class Recording:
         unreached: Parameter → why no operation that the outputs depend on uses it.
         name: What was recorded, for people.
         inputs: The arguments that the forward was recorded on.
+        stopped: Where the recording ended before the forward did: path of the module, or empty.
     """
 
     graph: fx.Graph
@@ -43,10 +53,16 @@ class Recording:
     unreached: dict[str, str] = field(default_factory=dict)
     name: str = ""
     inputs: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    stopped: str = ""
 
 
 def record(
-    model: nn.Module, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, *, fake: bool = False
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    *,
+    fake: bool = False,
+    leaves: Mapping[str, Substitute] | None = None,
 ) -> Recording:
     """Record ``model(*args, **kwargs)`` in the mode (train or eval) that the model is in.
 
@@ -56,28 +72,23 @@ def record(
             are not on meta keep their values, for models branch and index with them.
         kwargs: Keyword inputs.
         fake: Run on fake CPU tensors instead of meta tensors.
+        leaves: Path → what runs in the place of that module's forward.
 
     Returns:
         The recording, without the operations that no output depends on.
 
     Raises:
         InputError: The forward failed on these inputs.
-        TraceError: Some operation cannot be recorded.
+        TraceError: Some operation cannot be recorded. Both have what was recorded before, as ``partial``.
     """
-    guesses = Guesses()
+    guesses, how = Guesses(), _How(fake, leaves or {})
     try:
-        recording = _record(model, args, kwargs or {}, fake, guesses)
-    except TraceError:
-        if not guesses.asked:
-            raise
-        try:
-            return _record(model, args, kwargs or {}, fake, Guesses(truth=True))
-        except TraceError as error:
-            logger.debug("The other answer to questions about values fails too: %s", error)
-        raise
+        recording = _record(model, args, kwargs or {}, how, guesses)
+    except TraceError as error:
+        return _record_otherwise(model, args, kwargs or {}, how, guesses, error)
     if guesses.asked:
         try:
-            other = _record(model, args, kwargs or {}, fake, Guesses(truth=True))
+            other = _record(model, args, kwargs or {}, how, Guesses(truth=True))
         except TraceError:
             return recording
         if len(other.unreached) < len(recording.unreached):
@@ -85,22 +96,67 @@ def record(
     return recording
 
 
-def _record(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fake: bool, guesses: Guesses
+def _record_otherwise(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    how: _How,
+    guesses: Guesses,
+    error: TraceError,
 ) -> Recording:
-    stand_ins = StandIns(fake)
+    """Record with other answers to the questions about values that were asked before a failure.
+
+    Raises:
+        TraceError: The first failure, if no other answers help.
+    """
+    waiting = [guesses.revised(), Guesses(truth=True)] if guesses.asked else []
+    for _ in range(_REVISIONS):
+        guess = next((guess for guess in waiting if guess is not None), None)
+        if guess is None:
+            break
+        waiting.remove(guess)
+        try:
+            return _record(model, args, kwargs, how, guess)
+        except TraceError as other:
+            logger.debug("Other answers to questions about values fail too: %s", other)
+        if not guess.truth:
+            waiting.insert(0, guess.revised())
+    raise error
+
+
+def _record(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], how: _How, guesses: Guesses
+) -> Recording:
+    stand_ins = StandIns(how.fake)
     with plain_state(), unlogged("torch._subclasses.fake_tensor"):
         copied = make_meta_copy(model, stand_ins)
+        put_leaves(copied.module, how.leaves, copied.stack)
         recorder = Recorder(copied.stack, copied.originals, stand_ins, guesses)
         inputs, named = make_placeholders(recorder, args, kwargs)
         try:
             with uncompiled(), unscripted(copied.stack), recorder:
                 result = copied.module(*inputs, **named)
-        except TraceError:
+            return finish_recording(model, copied, recorder, result)
+        except TraceError as error:
+            error.partial = _partial(model, error, copied, recorder)
             raise
         except Exception as error:
-            raise _failed(model, error, copied, recorder) from error
-        return finish_recording(model, copied, recorder, result)
+            failed = _failed(model, error, copied, recorder)
+            failed.partial = _partial(model, error, copied, recorder)
+            raise failed from error
+
+
+def _partial(model: nn.Module, error: Exception, copied: MetaCopy, recorder: Recorder) -> Recording:
+    """What was recorded before the failure; its outputs are the activations that nothing had used yet."""
+    path = copied.failure[1] if copied.failure is not None and copied.failure[0] is error else ""
+    flowing: set[fx.Node] = set()
+    for node in recorder.graph.nodes:
+        if node.op == "placeholder" or any(operand in flowing for operand in node.all_input_nodes):
+            flowing.add(node)
+    ends = [node for node in flowing if not node.users and node.op == "call_function"]
+    ends.sort()
+    recording = _close(model, copied, recorder, ends)
+    return replace(recording, stopped=path)
 
 
 def finish_recording(model: nn.Module, copied: MetaCopy, recorder: Recorder, result: Any) -> Recording:
@@ -115,7 +171,12 @@ def finish_recording(model: nn.Module, copied: MetaCopy, recorder: Recorder, res
             f"{type(model).__name__}.forward returned no tensor but {type(result).__name__}: wrap the "
             "model in a module whose forward returns tensors, or tuples, lists, dicts or dataclasses of them."
         )
-    recorder.graph.output(tuple(recorder.link(tensor).node for tensor in outputs))
+    return _close(model, copied, recorder, [recorder.link(tensor).node for tensor in outputs])
+
+
+def _close(model: nn.Module, copied: MetaCopy, recorder: Recorder, outputs: Sequence[Any]) -> Recording:
+    """The recording up to these nodes."""
+    recorder.graph.output(tuple(outputs))
     used = _attributes(recorder.graph)
     _prune(recorder.graph)
     kept = _attributes(recorder.graph)
@@ -136,7 +197,7 @@ def _failed(model: nn.Module, error: Exception, copied: MetaCopy, recorder: Reco
     return InputError(
         f"{type(model).__name__}.forward failed on inputs of shapes {', '.join(map(str, shapes)) or 'none'} "
         f"in module {path or '(the model itself)'!r}{operation}: {type(error).__name__}: {error}. "
-        "Pass example_inputs= that fit the forward (a tensor, a tuple, or a dict of keyword arguments)."
+        f"{advice(path)}"
     )
 
 

@@ -3,38 +3,59 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Literal, get_args
 
 from torch import nn
 
 from ghn_init.errors import InputError, TraceError
 from ghn_init.graph import ArchGraph
-from ghn_init.tracing.checks import check_traceable
+from ghn_init.tracing.checks import check_traceable, closed
 from ghn_init.tracing.exported import export
 from ghn_init.tracing.inputs import Inputs, candidate_inputs, given_inputs, no_inputs
+from ghn_init.tracing.leaf import Leaves, Substitute, find_leaves, inside
 from ghn_init.tracing.lower import lower
+from ghn_init.tracing.partial import Attempt, Partial, brief, closed_parts, nothing_reached, record_partly
 from ghn_init.tracing.recorder import Recording, record
 from ghn_init.wrappers import unwrapped
 
 logger = logging.getLogger("ghn_init")
+_KEEPING_INPUTS = 3
 Method = Literal["auto", "recorder", "fake", "export"]
 
 
-def _record_fake(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
-    return record(model, args, kwargs, fake=True)
+OnUntraceable = Literal["raise", "keep"]
 
 
-_FRONT_ENDS: dict[str, Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Recording]] = {
-    "recorder": record,
+def _record_fake(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: Mapping[str, Substitute]
+) -> Recording:
+    return record(model, args, kwargs, fake=True, leaves=leaves)
+
+
+def _record(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: Mapping[str, Substitute]
+) -> Recording:
+    return record(model, args, kwargs, leaves=leaves)
+
+
+_FRONT_ENDS: dict[str, Callable[..., Recording]] = {
+    "recorder": _record,
     "fake": _record_fake,
     "export": export,
 }
 
 
 def trace(
-    model: nn.Module, example_inputs: Any = None, *, method: Method = "auto", convention: str = "clean"
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    method: Method = "auto",
+    convention: str = "clean",
+    leaf: Leaves = None,
+    on_untraceable: OnUntraceable = "raise",
 ) -> ArchGraph:
     """The architecture graph of a model.
 
@@ -50,6 +71,14 @@ def trace(
         method: ``recorder`` runs on meta tensors, ``fake`` on fake CPU tensors, ``export`` uses
             ``torch.export``; ``auto`` tries them in this order.
         convention: ``clean``, or ``ghn3`` for the graphs that the original GHN-2 and GHN-3 were trained on.
+        leaf: Modules that are not entered: paths, classes, predicates of path and module, or a mapping of
+            them to functions. A function gets the module's copy and its inputs and is recorded in the place
+            of the forward; without one, the output is taken to be shaped like the first floating input, and
+            the module's parameters are in ``unreached``.
+        on_untraceable: ``raise``, or ``keep``: where the forward cannot be recorded, the graph has what was
+            reached. A module that fails is passed over as a leaf; if that does not help, the recording ends
+            there and its outputs are the activations that nothing had used yet. The parameters that were
+            not reached are in ``unreached`` with the error.
 
     Returns:
         The graph, with a slot for each parameter that the outputs depend on; the others are in ``unreached``.
@@ -57,30 +86,92 @@ def trace(
     Raises:
         InputError: No inputs were found, or the forward fails on them.
         TraceError: The model cannot be traced: no parameters, lazy or scripted or quantised modules, ...
+            With ``keep``: not a module, no parameters, or parameters that could not be written either.
     """
-    return lower(record_model(model, example_inputs, method=method), convention=convention)
+    if on_untraceable not in get_args(OnUntraceable):
+        raise TraceError(f'on_untraceable={on_untraceable!r} is unknown; choose "raise" or "keep".')
+    model = unwrapped(model)
+    try:
+        recording = record_model(model, example_inputs, method=method, leaf=leaf)
+    except TraceError as error:
+        if on_untraceable == "raise" or not isinstance(model, nn.Module):
+            raise
+        return _keeping(model, example_inputs, convention, find_leaves(model, leaf), error)
+    graph = lower(recording, convention=convention)
+    return _with_leaves(graph, find_leaves(model, leaf))
 
 
-def record_model(model: nn.Module, example_inputs: Any = None, *, method: Method = "auto") -> Recording:
+def _with_leaves(graph: ArchGraph, leaves: Collection[str]) -> ArchGraph:
+    """The graph, whose unreached parameters tell that they are inside a leaf."""
+    if not leaves:
+        return graph
+    told = {
+        name: why if (path := inside(leaves, name)) is None else f"inside leaf module {path!r}"
+        for name, why in graph.unreached.items()
+    }
+    return replace(graph, unreached=told)
+
+
+def _keeping(
+    model: nn.Module, example_inputs: Any, convention: str, leaves: dict[str, Substitute], error: TraceError
+) -> ArchGraph:
+    """The graph of what can be reached.
+
+    Raises:
+        TraceError: The model cannot be written either.
+    """
+    passed = closed_parts(model)
+    check_traceable(model, [*leaves, *passed, *([""] if closed(model) else [])])
+    partial = Partial(reason=brief(error))
+    candidates = [given_inputs(example_inputs)] if example_inputs is not None else candidate_inputs(model)
+    for inputs in islice(() if closed(model) else candidates, _KEEPING_INPUTS):
+        found = record_partly(partial_attempt(model, inputs), leaves, passed)
+        if len(found.recording_unreached) < len(partial.recording_unreached) or partial.recording is None:
+            partial = found
+    if partial.recording is None:
+        logger.warning("%s is kept as it is, for tracing failed: %s", type(model).__name__, partial.reason)
+        return nothing_reached(model, partial.reason)
+    graph = lower(partial.recording, convention=convention)
+    logger.warning("%s was traced in part. %s", type(model).__name__, partial.summary)
+    return _with_leaves(replace(graph, unreached=partial.explain(graph)), leaves)
+
+
+def partial_attempt(model: nn.Module, inputs: Inputs) -> Attempt:
+    """Records the model on these inputs with leaves that are given later."""
+
+    def attempt(leaves: Mapping[str, Substitute]) -> Recording:
+        return replace(_record(model, *inputs, leaves), inputs=inputs)
+
+    return attempt
+
+
+def record_model(
+    model: nn.Module, example_inputs: Any = None, *, method: Method = "auto", leaf: Leaves = None
+) -> Recording:
     """The recording that :func:`trace` lowers; same arguments and errors."""
     if method not in get_args(Method):
         raise TraceError(f"method={method!r} is unknown; choose one of {', '.join(get_args(Method))}.")
     model = unwrapped(model)
-    check_traceable(model)
+    leaves = find_leaves(model, leaf) if isinstance(model, nn.Module) else {}
+    check_traceable(model, leaves)
     methods = ["recorder", "fake", "export"] if method == "auto" else [method]
     given = example_inputs is not None
     candidates = [given_inputs(example_inputs)] if given else candidate_inputs(model)
-    return _first_success(model, methods, candidates, given)
+    return _first_success(model, methods, candidates, given, leaves)
 
 
 def _first_success(
-    model: nn.Module, methods: list[str], candidates: Iterable[Inputs], given: bool
+    model: nn.Module,
+    methods: list[str],
+    candidates: Iterable[Inputs],
+    given: bool,
+    leaves: Mapping[str, Substitute],
 ) -> Recording:
     """The first front-end on the first inputs that works; all inputs go to the first front-end first."""
     failures: list[tuple[Inputs, TraceError]] = []
     for inputs in candidates:
         try:
-            return replace(_FRONT_ENDS[methods[0]](model, *inputs), inputs=inputs)
+            return replace(_FRONT_ENDS[methods[0]](model, *inputs, leaves), inputs=inputs)
         except TraceError as error:
             failures.append((inputs, error))
     if not failures:
@@ -88,7 +179,7 @@ def _first_success(
     inputs, first = failures[0]
     for name in methods[1:]:
         try:
-            recording = replace(_FRONT_ENDS[name](model, *inputs), inputs=inputs)
+            recording = replace(_FRONT_ENDS[name](model, *inputs, leaves), inputs=inputs)
         except TraceError as error:
             logger.debug("%s failed: %s", name, error)
             continue

@@ -1,4 +1,4 @@
-"""What must hold for the graph and the report of any model, checked against the model's own autograd."""
+"""Checks of the graph and the report of a real model, also against its own autograd."""
 
 from __future__ import annotations
 
@@ -13,58 +13,17 @@ from torch import Tensor, nn
 
 import ghn_init
 from ghn_init import GHN, ArchGraph, InitReport
-
-_CONV = frozenset({"conv", "sep_conv", "dil_conv"})
-_DENSE = frozenset({"conv", "pos_enc"})
-_LAYERS: dict[str, frozenset[str]] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _CONV),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _CONV),
-    **dict.fromkeys(("linear", "bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu"), _DENSE),
-    **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "rms_norm"), frozenset({"ln"})),
-    **dict.fromkeys(("embedding", "embedding_bag"), frozenset({"pos_enc"})),
-    "batch_norm": frozenset({"bn"}),
-    "scaled_dot_product_attention": frozenset({"msa", "pos_enc"}),
-    "cat": frozenset({"concat", "pos_enc"}),
-}
-"""Operation → primitives that may stand for it."""
-
-
-def graph_problems(graph: ArchGraph) -> list[str]:
-    """What is wrong with a graph by itself; empty if nothing is."""
-    from_input = _closure(graph.successors(), [0])
-    sources = [i for i, node in enumerate(graph.nodes) if node.primitive == "pos_enc"]
-    fed = _closure(graph.successors(), [0, *sources])
-    useful = _closure(graph.predecessors(), graph.outputs)
-    problems = [] if graph.outputs else ["no outputs"]
-    if not from_input & set(graph.outputs) and len(graph) > 1:
-        problems.append("no output depends on the input")
-    for index, node in enumerate(graph.nodes):
-        label = f"node {index} ({node.primitive}, {node.op}, {[slot.name for slot in node.params]})"
-        if index not in fed:
-            problems.append(f"{label} is fed by nothing")
-        if index and index not in useful:
-            problems.append(f"{label} reaches no output")
-        allowed = _LAYERS.get(node.op)
-        if allowed and node.primitive not in (*allowed, "bias"):
-            problems.append(f"{label} should be one of {sorted(allowed)}")
-        roles = [slot.role for slot in node.params]
-        if len(set(roles)) < len(roles) or (len(roles) > 1 and node.primitive not in ("bn", "ln")):
-            problems.append(f"{label} owns too much")
-    return problems
+from ghn_init.coverage.sanity import account_problems, graph_problems, recording_problems
+from ghn_init.tracing.lower import lower
+from ghn_init.tracing.trace import record_model
 
 
 def report_problems(model: nn.Module, report: InitReport) -> list[str]:
     """Parameters that the report tells of never or twice, without a reason, or that are not finite."""
-    problems = []
-    parts = (report.predicted, report.kept, report.skipped)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        told = sum(name in part for part in parts)
-        if told != 1:
-            problems.append(f"{name} is reported {told} times")
-        if name in report.predicted and not torch.isfinite(parameter).all():
-            problems.append(f"{name} is not finite")
-    unexplained = [n for part in (report.kept, report.skipped) for n, reason in part.items() if not reason]
-    return problems + [f"{name} has no reason" for name in unexplained]
+    named = dict(model.named_parameters(remove_duplicate=False))
+    problems = account_problems(named, report.predicted, report.kept, report.skipped)
+    finite = [bool(torch.isfinite(named[name]).all()) for name in report.predicted if name in named]
+    return problems + ([] if all(finite) else ["a predicted value is not finite"])
 
 
 def autograd_problems(
@@ -104,8 +63,10 @@ def check_model(
         autograd: Compare with the model's own backward pass.
     """
     before, state = Snapshot(model), (torch.get_rng_state(), random.getstate())
-    graph = ghn_init.trace(model, inputs)
-    problems = [f"trace changed {name}" for name in before.changed()] + graph_problems(graph)
+    recording = record_model(model, inputs)
+    graph = lower(recording)
+    problems = [f"trace changed {name}" for name in before.changed()]
+    problems += graph_problems(graph) + recording_problems(graph, recording)
     first = ghn_init.apply(model, ghn, example_inputs=inputs, head="predict")
     problems += report_problems(model, first)
     named = dict(model.named_parameters())
@@ -136,14 +97,3 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
     elif hasattr(value, "__dict__"):
         yield from _tensors(vars(value))
-
-
-def _closure(following: list[list[int]], start: Any) -> set[int]:
-    reached: set[int] = set()
-    waiting = list(start)
-    while waiting:
-        index = waiting.pop()
-        if index not in reached:
-            reached.add(index)
-            waiting.extend(following[index])
-    return reached

@@ -23,7 +23,7 @@ _LAYERS: dict[str, frozenset[str]] = {
 }
 """Operation → primitives that may stand for it, beside the bias that it adds."""
 
-UNUSED = ("not used", "its result")
+UNUSED = ("not used", "its result reaches")
 """How the reasons begin that say that no output depends on a parameter."""
 
 

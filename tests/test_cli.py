@@ -155,6 +155,18 @@ def test_trace_finds_models_by_name(work, capsys, spec):
     assert "conv" in out
 
 
+def test_parts_that_cannot_be_traced_are_left_out_or_kept(work, capsys):
+    broken = ("clinets:Broken", "--input", "2,4")
+    assert "view on shapes" in error_of(capsys, "trace", *broken)
+    code, out, _ = run(capsys, "trace", *broken, "--keep-untraceable")
+    assert (code, "conv" in out) == (0, True)
+    code, out, _ = run(capsys, "trace", "clinets:make", "--input", "2,3,9,9", "--leaf", "1")
+    assert (code, "1.weight: inside leaf module '1'" in out) == (0, True)
+    code, _, _ = run(capsys, "apply", *broken, "--ghn", "ghn", "--out", "kept", "--keep-untraceable")
+    report = json.loads((work / "kept" / "report.json").read_text())
+    assert (code, set(report["predicted"])) == (0, {"fc.weight", "fc.bias"})
+
+
 def test_trace_takes_no_memory_for_weights(work, capsys):
     """Seven billion parameters, and a factory that cannot run on the meta device."""
     sizes = ["--set", "num_hidden_layers=2", "--set", "hidden_size=65536", "--set", "num_attention_heads=64"]

@@ -25,6 +25,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(trace)
+    add_tracing_arguments(trace)
     trace.add_argument(
         "--format", choices=["summary", "table", "json"], default="summary", help="what to print"
     )
@@ -65,6 +66,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tracing_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what to do with parts that cannot be traced."""
+    parser.add_argument(
+        "--leaf", metavar="PATH", action="append", help="module that tracing does not enter (repeatable)"
+    )
+    parser.add_argument(
+        "--keep-untraceable",
+        action="store_true",
+        help="where tracing fails, go on with what it reached instead of stopping",
+    )
+
+
+def tracing_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments of :func:`add_tracing_arguments` mean for :func:`ghn_init.trace`."""
+    return {"leaf": options.leaf, "on_untraceable": "keep" if options.keep_untraceable else "raise"}
+
+
 def add_picture_argument(parser: argparse.ArgumentParser) -> None:
     """The argument that asks for a picture of the graph."""
     parser.add_argument("--picture", metavar="FILE", help="draw the graph to this .png, .svg or .pdf")
@@ -80,7 +98,8 @@ def run_trace(options: argparse.Namespace) -> None:
     """Trace a model; print, write or draw its graph."""
     import ghn_init
 
-    graph = ghn_init.trace(build_model(options, weights=False), parse_inputs(options.input))
+    model = build_model(options, weights=False)
+    graph = ghn_init.trace(model, parse_inputs(options.input), **tracing_options(options))
     if options.format == "json":
         print(json.dumps(graph.to_dict(), indent=1))
     else:

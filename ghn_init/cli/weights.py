@@ -12,8 +12,10 @@ from ghn_init.cli.graphs import (
     REPORT_FILE,
     add_model_arguments,
     add_picture_argument,
+    add_tracing_arguments,
     build_model,
     read_json,
+    tracing_options,
 )
 from ghn_init.cli.models import SPEC_HELP, parse_inputs
 
@@ -31,6 +33,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(apply)
+    add_tracing_arguments(apply)
     _add_ghn_arguments(apply)
     apply.add_argument("--out", metavar="FOLDER", type=Path, help="where to write (default: MODEL-ghn)")
     apply.add_argument("--overwrite", action="store_true", help="replace files of an earlier run")
@@ -100,7 +103,11 @@ def run_apply(options: argparse.Namespace) -> None:
         raise CommandError(f"{folder / WEIGHTS_FILE} exists; use --overwrite or another --out")
     model = build_model(options, weights=True)
     report = ghn_init.apply(
-        model, _ghn(options), example_inputs=parse_inputs(options.input), head=options.head
+        model,
+        _ghn(options),
+        example_inputs=parse_inputs(options.input),
+        head=options.head,
+        **tracing_options(options),
     )
     _write_model(model, folder)
     record = {**report.to_dict(), "architecture": report.graph.to_dict()}

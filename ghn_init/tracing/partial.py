@@ -108,4 +108,4 @@ def brief(error: TraceError) -> str:
 def nothing_reached(model: nn.Module, reason: str) -> ArchGraph:
     """The graph of a model of which nothing could be recorded: every parameter keeps its value."""
     unreached = {name: f"tracing stopped: {reason}" for name, _ in model.named_parameters()}
-    return ArchGraph((Node("input", op="input"),), [], (0,), unreached, {}, type(model).__name__)
+    return ArchGraph((Node("input", op="input"),), [], (), unreached, {}, type(model).__name__)

@@ -76,9 +76,9 @@ def trace(
             of the forward; without one, the output is taken to be shaped like the first floating input, and
             the module's parameters are in ``unreached``.
         on_untraceable: ``raise``, or ``keep``: where the forward cannot be recorded, the graph has what was
-            reached. A module that fails is passed over as a leaf; if that does not help, the recording ends
-            there and its outputs are the activations that nothing had used yet. The parameters that were
-            not reached are in ``unreached`` with the error.
+            reached. A module that fails is passed over as a leaf; if that does not help, the graph ends
+            there, and has no ``outputs`` and so no classifier. The parameters that were not reached are in
+            ``unreached`` with the error.
 
     Returns:
         The graph, with a slot for each parameter that the outputs depend on; the others are in ``unreached``.
@@ -133,7 +133,8 @@ def _keeping(
         return nothing_reached(model, partial.reason)
     graph = lower(partial.recording, convention=convention)
     logger.warning("%s was traced in part. %s", type(model).__name__, partial.summary)
-    return _with_leaves(replace(graph, unreached=partial.explain(graph)), leaves)
+    outputs = () if partial.reason else graph.outputs
+    return _with_leaves(replace(graph, outputs=outputs, unreached=partial.explain(graph)), leaves)
 
 
 def partial_attempt(model: nn.Module, inputs: Inputs) -> Attempt:

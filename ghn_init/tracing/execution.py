@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ghn_init.tracing.rules.functions import base_function
 from ghn_init.tracing.values import Binding, StandIns, map_tensors
 
 # Operations that tell no shapes are run on zeros of at most this many elements.
@@ -30,6 +31,7 @@ class Execution:
         self.func, self.inputs, self.links, self.known = func, inputs, links, known
         self.device = torch.device("cpu") if known else stand_ins.device
         self.real: set[int] = set()
+        self.ones: dict[int, Tensor] = {}
         self.zeros: dict[int, Tensor] = {}
         self.dtype: torch.dtype | None = None
         self.back: dict[int, Tensor] = {}
@@ -45,11 +47,15 @@ class Execution:
             if self.known:
                 raise
             failure = error
-        try:
-            if self._adjust():
-                return self._attempt(args, kwargs)
-        except NotImplementedError as error:
-            failure = error
+        for prepare in (self._adjust, self._guess_sizes):
+            try:
+                if prepare():
+                    return self._attempt(args, kwargs)
+            except NotImplementedError as error:
+                failure = error
+                break
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                failure = error
         shapeless = isinstance(failure, NotImplementedError) or _is_custom(self.func)
         if shapeless and sum(tensor.numel() for tensor in self.inputs) <= _ZERO_ELEMENTS:
             return self._on_zeros(args, kwargs)
@@ -87,6 +93,15 @@ class Execution:
         self.real |= whole
         return changed
 
+    def _guess_sizes(self) -> bool:
+        """Prepare another attempt: where sizes are expected, whole numbers that nobody computed are ones."""
+        self.ones = {
+            id(tensor): torch.ones((), dtype=tensor.dtype, device="cpu")
+            for tensor in self.inputs
+            if tensor.dim() == 0 and not tensor.is_floating_point() and not self.links[id(tensor)].known
+        }
+        return bool(self.ones)
+
     def _attempt(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         used = [self._stand_in(tensor) for tensor in self.inputs]
         versions = [_version(tensor) for tensor in used]
@@ -118,6 +133,8 @@ class Execution:
             return self.zeros[id(tensor)]
         if id(tensor) in self.real:
             return tensor
+        if id(tensor) in self.ones:
+            return self.ones[id(tensor)]
         link = self.links[id(tensor)]
         if link.twin is None and self.stand_ins.made(tensor):
             stand_in = tensor
@@ -133,7 +150,12 @@ class Execution:
 
 
 def _is_custom(func: Any) -> bool:
-    """Whether an operation was registered by another library, which may not have told its shapes."""
+    """Whether an operation was registered by another library, or is an autograd function of the user's own.
+
+    Neither may be able to tell its shapes.
+    """
+    if isinstance(base_function(func), type):
+        return True
     name = getattr(func, "_qualified_op_name", "") or getattr(func, "_name", "")
     return "::" in str(name) and not str(name).startswith(("aten::", "prim::"))
 

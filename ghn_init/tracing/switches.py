@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import threading
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 
 from ghn_init.errors import TraceError
+from ghn_init.tracing.rules.registry import autograd_functions
 
 _CALL_SCRIPTED = torch.jit.ScriptFunction.__call__
+_DEEPER = 4
 _stacks: dict[int, list[str]] = {}
 """Thread → paths of the modules whose forward it is recording."""
 
@@ -63,12 +66,46 @@ def _make_guard() -> Iterator[None]:
         return _CALL_SCRIPTED(function, *args, **kwargs)
 
     torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
+    functions = autograd_functions()
+    forwards = [function.__dict__.get("forward") for function in functions]
     try:
+        for function in functions:
+            function.forward = staticmethod(_recorded_forward(function))  # type: ignore[method-assign]
         yield
     finally:
         torch.jit.ScriptFunction.__call__ = _CALL_SCRIPTED
+        for function, forward in zip(functions, forwards, strict=True):
+            if forward is None:
+                del function.forward
+            else:
+                function.forward = forward
 
 
+def _recorded_forward(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """The forward of an autograd function that has a rule, as one operation where it is recorded."""
+    forward = function.forward
+
+    @functools.wraps(forward)
+    def recorded(ctx: Any, *args: Any) -> Any:
+        if threading.get_ident() in _stacks and torch.overrides.has_torch_function(args):
+            return torch.overrides.handle_torch_function(function.apply, args, *args)
+        return forward(ctx, *args)
+
+    return recorded
+
+
+@contextmanager
+def _make_deep() -> Iterator[None]:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(_DEEPER * limit)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+deep_stack = Shared(_make_deep)
+"""Room for modules in modules: copying one level takes several times the frames of running it."""
 _eager = Shared(_make_eager)
 _guard = Shared(_make_guard)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from ghn_init.graph import ArchGraph
 from ghn_init.tracing.lower import lower
 from ghn_init.tracing.recorder import record
 from ghn_init.tracing.rules import register_rule
+from ghn_init.tracing.rules.functions import base_function
 from ghn_init.tracing.rules.registry import _RULES, find_rule
 
 IMAGE = (2, 8, 16, 16)
@@ -500,6 +502,54 @@ def test_rule_for_a_function_of_ones_own() -> None:
         assert chain(graph)[-1] == ("ln", ("w",))
     finally:
         _RULES.pop(scaled, None)
+
+
+class Multiply(torch.autograd.Function):
+    """A product computed outside of torch, as a kernel does it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+        return torch.from_numpy(x.detach().numpy() @ w.detach().numpy())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise NotImplementedError
+
+
+multiply = Multiply.apply
+
+
+@pytest.mark.parametrize("apply", [lambda x, w: Multiply.apply(x, w), multiply], ids=["class", "alias"])
+def test_rule_for_an_autograd_function(apply: Callable[..., Tensor]) -> None:
+    model = Run(lambda m, x: m.fc(apply(x, m.w)), w=parameter(16, 8), fc=nn.Linear(8, 4, bias=False))
+    forward = Multiply.__dict__["forward"]
+    register_rule(Multiply.apply)(lambda call: call.emit("conv", call.arg(0, "x"), weight=call.arg(1, "w")))
+    try:
+        graph = graph_of(model, (10, 16))
+    finally:
+        _RULES.pop(Multiply, None)
+    assert chain(graph) == [("input", ()), ("conv", ("w",)), ("conv", ("fc.weight",))]
+    assert graph.nodes[1].op == "Multiply"
+    assert Multiply.__dict__["forward"] is forward, "the class is as it was"
+    assert model(torch.ones(10, 16)).shape == (10, 4)
+
+
+@torch.library.custom_op("ghn_init_rules::mix", mutates_args=())
+def mix(x: Tensor, w: Tensor) -> Tensor:
+    return x @ w
+
+
+@pytest.mark.parametrize("key", [mix, "ghn_init_rules::mix", torch.ops.ghn_init_rules.mix])
+def test_rule_for_a_custom_operation(key: Any) -> None:
+    """By the function, by its name, or as torch.ops has it; its shapes need not be told."""
+    model = Run(lambda m, x: mix(x, m.w), w=parameter(16, 8))
+    reason = "no rule for mix in the model itself"
+    assert graph_of(model, (10, 16)).unreached == {"w": reason}
+    register_rule(key)(lambda call: call.emit("conv", call.arg(0, "x"), weight=call.arg(1, "w")))
+    try:
+        assert chain(graph_of(model, (10, 16))) == [("input", ()), ("conv", ("w",))]
+    finally:
+        _RULES.pop(base_function(key), None)
 
 
 @pytest.mark.parametrize("wrong", [(), ("conv2d",), (None,)])

@@ -8,7 +8,7 @@ from ghn_init.tracing.flow import Flow
 from ghn_init.tracing.rules.call import Call
 from ghn_init.tracing.rules.elementwise import score_reason
 from ghn_init.tracing.rules.functions import FUSED_ATTENTION
-from ghn_init.tracing.rules.registry import register_rule
+from ghn_init.tracing.rules.registry import register_arguments, register_rule
 
 
 @register_rule(*FUSED_ATTENTION)
@@ -23,6 +23,12 @@ def fused_attention(call: Call) -> Flow:
         call.builder.keep(score_bias.params, score_reason(call))
         mask = None
     return call.attention(call.arg(0, "query"), call.arg(1, "key"), call.arg(2, "value"), mask)
+
+
+@register_arguments(("query", "key", "value"), ("q", "k", "v"))
+def foreign_attention(call: Call) -> Flow:
+    """Attention that another library registers as an operation (flash-attn, xformers)."""
+    return call.attention(call.arg(0, "query"), call.arg(1, "key"), call.arg(2, "value"))
 
 
 @register_rule(F.multi_head_attention_forward)

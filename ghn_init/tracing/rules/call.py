@@ -150,11 +150,13 @@ class Call:
         A second product with the same attention weights belongs to the node of the first.
         """
         flows = [self.flow(operand) for operand in operands]
-        feeds = [
-            self.tokens(operand) if flow.is_param else flow.sources
-            for operand, flow in zip(operands, flows, strict=True)
-        ]
-        sources = tuple(source for source in union(feeds) if source != INPUT) or (INPUT,)
+        learned = union(
+            self.tokens(operand) for operand, flow in zip(operands, flows, strict=True) if flow.is_param
+        )
+        # Through masks the input reaches attention in some spellings of it only.
+        live = union(flow.sources for flow in flows)
+        computed = tuple(source for source in live if source != INPUT) or live
+        sources = union((learned, computed)) or (INPUT,)
         softmax = self.ahead.attends.get(self.node, self.node)
         known = self.builder.attention.get(softmax)
         if known is not None:

@@ -103,7 +103,7 @@ def add_flows(call: Call, left: Flow, right: Flow) -> Flow:
     if left.live and right.live:
         if (biased := expert_bias(call, left, right)) is not None:
             return biased
-        joint = union((left.sources, right.sources))
+        joint = _one_attention(call, union((left.sources, right.sources)))
         if len(joint) < 2 or call.node in call.ahead.scores:
             kind = "scale" if "scale" in (left.kind, right.kind) else ""
             return Flow(sources=joint, kind=kind)
@@ -114,6 +114,15 @@ def add_flows(call: Call, left: Flow, right: Flow) -> Flow:
         return replace(value, kind="offset") if offset else value
     value, other = (left, right) if left.live else (right, left)
     return _shift(call, value, other) if other.is_param else value
+
+
+def _one_attention(call: Call, joint: tuple[int, ...]) -> tuple[int, ...]:
+    """Two attentions of the same values, added, are one whose weights are added (differential attention)."""
+    if len(joint) == 2:
+        first, second = (call.builder.drafts[index] for index in joint)
+        if first.primitive == second.primitive == "msa" and first.preds == second.preds:
+            return joint[:1]
+    return joint
 
 
 def multiply_flows(call: Call, left: Flow, right: Flow) -> Flow:

@@ -10,6 +10,7 @@ import torch
 import torch._C._nn as _nn
 import torch.nn.functional as F
 from torch import fx
+from torch._library.custom_ops import CustomOpDef
 
 _OWNERS = (
     torch,
@@ -43,13 +44,26 @@ def torch_functions(*names: str, owners: tuple[Any, ...] = _OWNERS) -> list[Call
 
 
 def base_function(target: Any) -> Any:
-    """The function under which rules are kept: an ATen overload counts as its packet."""
-    return target.overloadpacket if isinstance(target, torch._ops.OpOverload) else target
+    """What rules are kept under: an overload's packet, the class of an autograd function's ``apply``."""
+    if isinstance(target, torch._ops.OpOverload):
+        return target.overloadpacket
+    if isinstance(target, CustomOpDef):
+        return target._opoverload.overloadpacket
+    owner = getattr(target, "__self__", None)
+    return owner if isinstance(owner, type) and issubclass(owner, torch.autograd.Function) else target
 
 
 def function_name(target: Any) -> str:
     """Short name of a recorded function, for people."""
     return getattr(base_function(target), "__name__", str(target)).strip("_")
+
+
+def first_arguments(function: Any) -> tuple[str, ...]:
+    """Names of the first three arguments of an operation that was registered with a schema."""
+    if not isinstance(function, torch._ops.OpOverloadPacket):
+        return ()
+    schema = getattr(function, function.overloads()[0])._schema
+    return tuple(argument.name for argument in schema.arguments[:3])
 
 
 def is_whole(node: fx.Node) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ghn_init.tracing.rules.functions import base_function
+import torch
+
+from ghn_init.tracing.rules.functions import base_function, first_arguments
 
 if TYPE_CHECKING:
     from ghn_init.tracing.flow import Flow
@@ -15,6 +17,7 @@ Rule = Callable[["Call"], "Flow"]
 RuleT = TypeVar("RuleT", bound="Rule")
 
 _RULES: dict[Any, Rule] = {}
+_BY_ARGUMENTS: dict[tuple[str, ...], Rule] = {}
 
 
 def register_rule(*functions: Callable[..., Any] | str) -> Callable[[RuleT], RuleT]:
@@ -31,6 +34,7 @@ def register_rule(*functions: Callable[..., Any] | str) -> Callable[[RuleT], Rul
             your own that handles ``__torch_function__``), or ATen operations
             (``torch.ops.aten.convolution``) for models traced by ``torch.export``, or names
             ``namespace::operation`` of operations that other libraries register when they are imported.
+            Of an autograd function, its ``apply``.
 
     Example:
         >>> import torch, ghn_init
@@ -59,7 +63,23 @@ def find_rule(function: Any) -> Rule | None:
         rule = _RULES.get(base)
     except TypeError:  # not hashable
         return None
-    return rule or _RULES.get(getattr(base, "_qualified_op_name", None))
+    named = _RULES.get(getattr(base, "_qualified_op_name", None))
+    return rule or named or _BY_ARGUMENTS.get(first_arguments(base))
+
+
+def autograd_functions() -> list[type[torch.autograd.Function]]:
+    """Custom autograd functions that have a rule."""
+    return [key for key in _RULES if isinstance(key, type) and issubclass(key, torch.autograd.Function)]
+
+
+def register_arguments(*names: tuple[str, str, str]) -> Callable[[RuleT], RuleT]:
+    """Decorator: the rule of operations of other libraries whose first arguments have these names."""
+
+    def register(rule: RuleT) -> RuleT:
+        _BY_ARGUMENTS.update(dict.fromkeys(names, rule))
+        return rule
+
+    return register
 
 
 def _is_name(function: Any) -> bool:

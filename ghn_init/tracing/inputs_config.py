@@ -81,6 +81,7 @@ def from_config(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, A
         if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
     everything = [name for name in accepted if name in _MODALITIES]
+    kwargs: dict[str, Any] = {}
     for names in (everything, [main]):
         kwargs = {}
         for name in dict.fromkeys([main, *required, *names]):
@@ -92,6 +93,10 @@ def from_config(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, A
         if kwargs:
             yield (), kwargs
             yield from _other_layouts(kwargs)
+            yield from _codes(spec, kwargs)
+    # Classifiers without a padding token refuse several sequences at once.
+    if spec.find("pad_token_id") is None and "input_ids" in kwargs:
+        yield (), {name: value[:1] for name, value in kwargs.items()}
 
 
 def _other_layouts(kwargs: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
@@ -104,6 +109,16 @@ def _other_layouts(kwargs: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], di
         yield (), {**kwargs, "input_values": wave.unsqueeze(1)}
     if image is not None and image.dim() == 4:
         yield (), {**kwargs, "pixel_values": torch.stack([image, image], 1)}
+
+
+def _codes(spec: Spec, kwargs: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The same arguments with a token for each codebook of an audio code: as rows, or last."""
+    ids, books = kwargs.get("input_ids"), spec.number("num_codebooks", "n_codebooks", default=0)
+    if ids is None or books < 1:
+        return
+    yield (), {**kwargs, "input_ids": ids.repeat_interleave(books, 0)}
+    for last in (books, books + 1):
+        yield (), {**kwargs, "input_ids": ids.unsqueeze(-1).repeat(1, 1, last)}
 
 
 def length(spec: Spec) -> int:
@@ -174,7 +189,7 @@ def series(spec: Spec) -> Tensor:
     return spec.floats(BATCH, steps, spec.number("num_input_channels", "input_size", default=1))
 
 
-_MODALITIES = ("input_ids", "pixel_values", "input_features", "input_values", "bbox")
+_MODALITIES = ("input_ids", "pixel_values", "input_features", "input_values", "bbox", "lang_ids")
 MAKERS: dict[str, Any] = {
     "input_ids": tokens,
     "decoder_input_ids": decoder_tokens,
@@ -185,5 +200,6 @@ MAKERS: dict[str, Any] = {
     "pixel_values_videos": clip,
     "input_features_mask": lambda spec: torch.ones(BATCH, audio_features(spec).shape[-1], dtype=torch.long),
     "qformer_input_ids": tokens,
+    "lang_ids": lambda spec: torch.zeros(BATCH, dtype=torch.long),
     "bbox": lambda spec: torch.zeros(BATCH, length(spec), 4, dtype=torch.long),
 }

@@ -228,6 +228,15 @@ def _grouped_mm(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: di
     return recorder.call(func, args, kwargs, run=run)
 
 
+def _split(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Parts whose sizes were guessed (tokens by expert) and do not add up become parts of about one size."""
+    if len(args) > 1 and isinstance(args[1], (list, tuple)) and recorder.guesses.where:
+        total = args[0].shape[args[2] if len(args) > 2 else kwargs.get("dim", 0)]
+        if (count := len(args[1])) and sum(args[1]) != total:
+            args = (args[0], [(total + part) // count for part in range(count)], *args[2:])
+    return recorder.call(func, args, kwargs)
+
+
 def _recurrent(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """LSTM, GRU and RNN, whose own shape functions loop over the steps."""
 
@@ -263,6 +272,8 @@ SPECIAL: dict[Any, Handler] = {
     Tensor.reshape_as: _shaped_as(Tensor.reshape),
     Tensor.expand_as: _shaped_as(Tensor.expand),
     Tensor.type_as: _type_as,
+    Tensor.split: _split,
+    torch.split: _split,
     torch.broadcast_tensors: _broadcast,
     Tensor.uniform_: _uniform_,
     torch.rand: _uniform,

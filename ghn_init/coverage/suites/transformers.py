@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from contextlib import suppress
+from functools import partial, reduce
 from typing import Any
 
 from torch import nn
 
 from ghn_init.coverage.case import Case, UnavailableError
-from ghn_init.coverage.suites.transformers_shrink import LEVELS, shrink
+from ghn_init.coverage.suites.transformers_shrink import LEVELS, configs, shrink
 from ghn_init.coverage.suites.transformers_special import CONFIGS, FIELDS, LEAST
 
 LIBRARIES = ("transformers",)
@@ -60,13 +61,13 @@ def build(model_type: str, class_name: str) -> nn.Module:
     """
     import transformers
 
-    cls = getattr(transformers, class_name)
+    cls = getattr(transformers, class_name, None)
+    if cls is None:
+        raise UnavailableError(f"transformers maps {model_type} to {class_name}, which it does not have")
     levels = LEVELS[LEVELS.index(LEAST.get(model_type, LEVELS[0])) :]
     for level in levels[:-1]:
-        try:
+        with suppress(Exception):
             return _instance(cls, small_config(model_type, level))
-        except Exception:
-            continue
     try:
         return _instance(cls, small_config(model_type, levels[-1]))
     except ImportError as error:
@@ -79,11 +80,18 @@ def small_config(model_type: str, level: str = LEVELS[0]) -> Any:
 
     make = CONFIGS.get(model_type)
     config = shrink(CONFIG_MAPPING[model_type]() if make is None else make(), level)
-    for name, value in FIELDS.get(model_type, {}).items():
-        setattr(config, name, value)
+    for path, value in FIELDS.get(model_type, {}).items():
+        *parts, name = path.split(".")
+        setattr(reduce(getattr, parts, config), name, value)
     return config
 
 
 def _instance(cls: Any, config: Any) -> nn.Module:
-    """The model as ``AutoModel.from_config`` makes it, ready for inference."""
+    """The model as ``from_config`` of an automatic class makes it, ready for inference.
+
+    A class of one part of a composite takes that part's configuration.
+    """
+    wanted = cls.config_class
+    if wanted is not None and not isinstance(config, wanted):
+        config = next((part for part in configs(config) if isinstance(part, wanted)), config)
     return cls._from_config(config).eval()

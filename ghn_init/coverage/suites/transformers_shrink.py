@@ -1,7 +1,7 @@
 """Small configurations of transformers' model types, made from their defaults.
 
-Sizes are divided by one factor, so that those which must agree with each other still do; heads keep their width
-and become fewer, so rotary sections, windows and other fields of a head stay as they are.
+Sizes are divided by one factor, so that those which must agree with each other still do; heads keep their
+width and become fewer, so rotary sections, windows and other fields of a head stay as they are.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _DEPTH = re.compile(
     r"|(en|de)coder_(num_)?(hidden_)?(n_)?layers|resampler_depth|num_blocks)"
 )
 _HEADS = re.compile(r"\w*(num_heads|n_heads?|attention_heads|key_value_heads|kv_heads|n_head_kv)")
+_KEYS = re.compile(r"\w*(key_value|kv)\w*")
 _WIDTH = re.compile(
     r"(\w*_)?(hidden_size|hidden_sizes|intermediate_size|d_model|n_embd|n_inner|d_ff|ffn_dim|emb_dim|embed_dim"
     r"|embedding_size|mlp_dim|hidden_dim|projection_dim|proj_dim|out_hidden_size|dim|lora_rank|lru_width"
@@ -35,7 +36,7 @@ _NOT_WIDTH = re.compile(
 )
 _EXPERTS = re.compile(r"(\w*_)?(num_(local_|routed_)?experts|n_(routed_)?experts|moe_num_experts)")
 _ACTIVE = re.compile(
-    r"(num_experts_per_tok|moe_topk|moe_k|top_k_experts|moe_top_k|top_k|num_selected_experts)"
+    r"(num_experts_per_tok(en)?|moe_topk|moe_k|top_k_experts|moe_top_k|top_k|num_selected_experts)"
 )
 _EXPERT_GROUPS = re.compile(r"(n_group|topk_group|num_expert_group|num_limited_groups)")
 _TABLE = re.compile(r"vocab_size")
@@ -52,12 +53,14 @@ def shrink(config: Any, level: str) -> Any:
     Returns:
         The same configuration.
     """
+    parts = list(configs(config))
+    for sub in parts:
+        _fill(sub)
     if level == "default":
         return config
-    configs = list(_configs(config))
-    special = [value for sub in configs for value in _special_ids(sub)]
-    factor = _factor(configs) if level == "small" else 1
-    for sub in configs:
+    special = [value for sub in parts for value in _special_ids(sub)]
+    factor = _factor(parts) if level == "small" else 1
+    for sub in parts:
         _shorten(sub)
         _few_experts(sub)
         _narrow(sub, factor)
@@ -65,7 +68,7 @@ def shrink(config: Any, level: str) -> Any:
     return config
 
 
-def _configs(config: Any, seen: set[int] | None = None) -> Iterator[Any]:
+def configs(config: Any, seen: set[int] | None = None) -> Iterator[Any]:
     """A configuration and those within it, each once."""
     seen = set() if seen is None else seen
     if id(config) in seen:
@@ -75,7 +78,16 @@ def _configs(config: Any, seen: set[int] | None = None) -> Iterator[Any]:
     for value in list(vars(config).values()):
         for item in value if isinstance(value, (list, tuple)) else (value,):
             if hasattr(item, "to_dict") and hasattr(item, "model_type"):
-                yield from _configs(item, seen)
+                yield from configs(item, seen)
+
+
+def _fill(config: Any) -> None:
+    """Set the width and the number of heads where the default leaves them out."""
+    width, heads = (getattr(config, name, None) for name in ("hidden_size", "num_attention_heads"))
+    if vars(config).get("head_dim", 0) is None and type(width) is int and type(heads) is int:
+        _set(config, "head_dim", width // heads)
+    if vars(config).get("num_key_value_heads", 0) is None and type(heads) is int:
+        _set(config, "num_key_value_heads", heads)
 
 
 def _numbers(config: Any, pattern: re.Pattern[str]) -> dict[str, int]:
@@ -99,7 +111,7 @@ def _special_ids(config: Any) -> Iterable[int]:
 def _factor(configs: list[Any]) -> int:
     """The largest factor that divides every number of heads and every width of more than one head."""
     heads = [
-        value for sub in configs for name, value in _numbers(sub, _HEADS).items() if "key_value" not in name
+        value for sub in configs for name, value in _numbers(sub, _HEADS).items() if not _KEYS.fullmatch(name)
     ]
     widths = [
         value for sub in configs for name, value in _numbers(sub, _WIDTH).items() if name == "hidden_size"

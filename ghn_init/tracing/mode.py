@@ -21,6 +21,7 @@ from ghn_init.tracing.values import (
     StandIns,
     bind,
     binding_of,
+    describe,
     fx_argument,
     map_tensors,
     storage_key,
@@ -269,11 +270,18 @@ class Recorder(TorchFunctionMode):
         if isinstance(result, Tensor):
             node.meta.update(shape=tuple(result.shape), dtype=result.dtype)
             if id(result) not in links:
-                bind(result, Binding(node, self.time, known=not self.stand_ins.made(result)))
+                self._bind(result, node)
         else:
             self._unpack(node, result, links)
         for tensor in changed:
             self._wrote(tensor, links[id(tensor)], node, known)
+
+    def _bind(self, tensor: Tensor, node: fx.Node) -> None:
+        """Link a result, and what shares its memory by means that no mode sees (``as_subclass``)."""
+        known = not self.stand_ins.made(tensor)
+        bind(tensor, Binding(node, self.time, known=known))
+        if not known:
+            self.inside[storage_key(tensor)] = tensor
 
     def _unpack(self, node: fx.Node, result: Any, links: Mapping[int, Any]) -> None:
         """Bind each output of a node with several to its own ``getitem`` node."""
@@ -289,7 +297,7 @@ class Recorder(TorchFunctionMode):
             item = self.emit(operator.getitem, (node, key), {})
             if isinstance(value, Tensor):
                 item.meta.update(shape=tuple(value.shape), dtype=value.dtype)
-                bind(value, Binding(item, self.time, known=not self.stand_ins.made(value)))
+                self._bind(value, item)
             else:
                 self._unpack(item, value, links)
 
@@ -307,9 +315,3 @@ class Recorder(TorchFunctionMode):
 def _size(tensor: Tensor) -> Any:
     """A known whole number as such, for sizes; other tensors as they are."""
     return int(tensor) if tensor.dim() == 0 and not tensor.is_floating_point() else tensor
-
-
-def describe(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The operation and its tensors' shapes, for people."""
-    shapes = [tuple(tensor.shape) for tensor in tensors_in((args, dict(kwargs)))]
-    return f"{getattr(func, '__name__', func)} on shapes {', '.join(map(str, shapes)) or 'none'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -161,3 +161,9 @@ def fx_argument(value: Any, node_of: Callable[[Tensor], fx.Node]) -> Any:
     if isinstance(value, slice):
         return slice(*(fx_argument(item, node_of) for item in (value.start, value.stop, value.step)))
     return repr(value)
+
+
+def describe(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The operation and its tensors' shapes, for people."""
+    shapes = [tuple(tensor.shape) for tensor in tensors_in((args, dict(kwargs)))]
+    return f"{getattr(func, '__name__', func)} on shapes {', '.join(map(str, shapes)) or 'none'}"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from graph_sanity import check_model
-from plain_zoo import ZOO
 from states import Snapshot, tiny_ghn
 from torch import nn
 
 import ghn_init
+from ghn_init.coverage.suites import cases
+from ghn_init.coverage.suites.plain import ZOO
 from ghn_init.errors import InputError, TraceError
 
 GHN = tiny_ghn()
+EXPECTED = json.loads((Path(__file__).parents[1] / "data" / "plain_graphs.json").read_text())
+"""Name → which primitive each parameter of the module is to become, and how many nodes of each there are."""
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -22,6 +28,52 @@ def test_graph_and_report_are_sane(name):
     report, problems = check_model(build(), inputs(), GHN)
     assert problems == []
     assert report.predicted
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.filterwarnings("ignore")
+def test_each_parameter_becomes_its_primitive(name):
+    build, inputs = ZOO[name]
+    graph = ghn_init.trace(build(), inputs())
+    became: dict[str, list[str]] = {"kept": sorted(graph.unreached)} if graph.unreached else {}
+    for node in graph.nodes:
+        for slot in node.params:
+            became.setdefault(node.primitive, []).append(slot.name)
+    assert {key: sorted(names) for key, names in became.items()} == EXPECTED[name]["parameters"]
+    counts = {primitive: count for primitive, count in graph.type_counts.items() if count}
+    assert counts == {"input": 1, **EXPECTED[name]["counts"]}
+
+
+def test_the_suite_has_every_module():
+    assert set(cases("plain")) == set(ZOO) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("method", ["recorder", "fake"])
+def test_a_failing_forward_writes_nothing(method, capfd):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Bilinear(8, 8, 2))
+    with pytest.raises(InputError):
+        ghn_init.trace(model, torch.zeros(2, 7), method=method)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_parameter_that_is_an_output_by_itself_says_so():
+    build, inputs = ZOO["parameter as an output"]
+    assert ghn_init.trace(build(), inputs()).unreached == {"s": "an output by itself"}
+
+
+def test_layers_are_not_skipped_by_a_draw():
+    class Skips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(12))
+
+        def forward(self, x):
+            drawn = torch.zeros(12).uniform_(0.0, 1.0)
+            for layer, draw in zip(self.layers, drawn, strict=True):
+                x = layer(x) if draw > 0.3 else x
+            return x
+
+    assert len(ghn_init.trace(Skips(), torch.zeros(2, 8)).slots) == 24
 
 
 def test_a_global_hook_does_not_run():

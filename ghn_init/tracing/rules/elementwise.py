@@ -77,8 +77,8 @@ def stack(call: Call) -> Flow:
 
 @register_rule(*torch_functions("clamp", "clamp_min", "clamp_max", "maximum", "reciprocal"))
 def bound(call: Call) -> Flow:
-    """Bounds on a root of a statistic leave it one."""
-    result = call.wire()
+    """Bounds on a root of a statistic leave it one; a learned bound of activations keeps its value."""
+    result = call.wire(f"bounds activations ({call.where}), as a learned threshold does")
     kinds = {call.flow(node).kind for node in nodes_in(call.node.args)}
     return replace(result, kind="scale") if "scale" in kinds and result.live else result
 

@@ -14,6 +14,7 @@ RUNS = {
     "timm_finetune.py": (["--model", "resnet10t", "--steps", "3", "--images", "250"], "after 3 steps"),
     "transformers_from_config.py": (["--out", "bert"], "same weights"),
     "save_and_load.py": (["--out", "ghn"], "predictions: 0.0"),
+    "sharded.py": (["--width", "32"], "values are here"),
 }
 
 

@@ -1,6 +1,6 @@
 """CPU seconds and memory of tracing against the number of operations, and for published language models.
 
-    python benchmarks/tracing_scale.py            # chains, branches and the language models
+    python benchmarks/tracing_scale.py            # all; writes the results and docs/scale.md
     python benchmarks/tracing_scale.py chain 1000 # one case: one JSON line
 
 Every case runs in a process of its own. Seconds are CPU seconds, memory is what tracing adds to the peak of
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 SIZES = {
     "chain": (100, 1_000, 10_000),
     "nested": (100, 250),
-    "branches": (100, 1_000, 10_000),
+    "branches": (1_000, 10_000),
     "dense": (100, 300),
 }
 
@@ -75,7 +76,7 @@ def chain(layers: int) -> nn.Module:
 
 
 def language_model(name: str) -> nn.Module:
-    """A model of transformers with published sizes (Touvron et al., 2023; Jiang et al., 2024; DeepSeek-AI, 2024)."""
+    """A model of transformers with published sizes."""
     import transformers
 
     configs: dict[str, Callable[[], Any]] = {
@@ -142,16 +143,48 @@ def measure(kind: str, size: int) -> dict[str, Any]:
     }
 
 
+INTRODUCTION = """\
+# Size
+
+<!-- Written by benchmarks/tracing_scale.py from benchmarks/results/tracing_scale.jsonl. -->
+
+CPU seconds of one thread, and the memory that tracing adds to the process, for models on the meta device.
+*record* runs the forward without weights, *lower* makes the graph: both grow with the operations and edges.
+*distances* are the shortest paths between all pairs of nodes: their time and memory grow with
+the square of the nodes. The language models have the published sizes.
+
+Reproduce with `python benchmarks/tracing_scale.py`."""
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The page of the docs."""
+    columns = ("model", "parameters", "operations", "nodes", "edges", "record s", "lower s", "added MB")
+    columns += ("distances s", "distances MB")
+    lines = [*INTRODUCTION.splitlines(), "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * 9]
+    keys = ("record", "lower", "added MB", "distances", "distances MB")
+    for row in rows:
+        counts = (f"{row[key]:,}" for key in ("parameters", "operations", "nodes", "edges"))
+        lines.append(f"| {' | '.join([row['model'], *counts, *(str(row[key]) for key in keys)])} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """All cases, one process each, or the one that the command line names."""
     if len(sys.argv) > 1:
         print(json.dumps(measure(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0)))
         return
     cases = [(kind, str(size)) for kind, sizes in SIZES.items() for size in sizes] + [
-        (n, "0") for n in LANGUAGE
+        (name, "0") for name in LANGUAGE
     ]
+    rows = []
     for case in cases:
-        subprocess.run([sys.executable, __file__, *case], check=True)
+        done = subprocess.run([sys.executable, __file__, *case], check=True, capture_output=True, text=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(done.stdout.splitlines()[-1], flush=True)
+    root = Path(__file__).resolve().parent.parent
+    results = root / "benchmarks" / "results" / "tracing_scale.jsonl"
+    results.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (root / "docs" / "scale.md").write_text(page(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

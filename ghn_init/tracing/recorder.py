@@ -17,7 +17,7 @@ from ghn_init.tracing.guesses import Guesses
 from ghn_init.tracing.leaf import Substitute, advice, put_leaves
 from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
-from ghn_init.tracing.switches import uncompiled, unlogged, unscripted
+from ghn_init.tracing.switches import deep_stack, uncompiled, unlogged, unscripted
 from ghn_init.tracing.values import Binding, StandIns, bind, map_tensors, tensors_in
 
 logger = logging.getLogger("ghn_init")
@@ -235,8 +235,9 @@ def _prune(graph: fx.Graph) -> None:
 
 @contextmanager
 def plain_state() -> Iterator[None]:
-    """No gradients, no autocast, no inference mode; random generators as they were afterwards."""
+    """No gradients, no autocast, no inference mode, a deep stack; random generators as before afterwards."""
     with (
+        deep_stack(),
         own_generators(0),
         torch.inference_mode(False),
         torch.no_grad(),

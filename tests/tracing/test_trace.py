@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import pytest
@@ -280,3 +281,28 @@ def test_operators_called_by_their_registered_names() -> None:
     graph = ghn_init.trace(Registered(), torch.empty(2, 8), method="recorder")
     before, after = graph.slots["before.bias"], graph.slots["after.weight"]
     assert graph.distances()[before, after] > 0
+
+
+class Nested(nn.Module):
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.inner = Nested(depth - 1) if depth > 1 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(self.layer(x))
+
+
+def test_modules_in_modules_as_deep_as_a_model_can_run() -> None:
+    limit, model = sys.getrecursionlimit(), Nested(200)
+    assert model(torch.zeros(1, 8)).shape == (1, 8)
+    assert len(ghn_init.trace(model, torch.empty(2, 8)).slots) == 400
+    assert sys.getrecursionlimit() == limit
+
+
+def test_a_chain_of_a_thousand_layers() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(1000)))
+    graph = ghn_init.trace(model, torch.empty(2, 8))
+    assert (len(graph), len(graph.edges)) == (2001, 2000)
+    assert not graph.unreached

@@ -76,7 +76,7 @@ def build(model_type: str, class_name: str) -> nn.Module:
 
 def small_config(model_type: str, level: str = LEVELS[0]) -> Any:
     """The default configuration of a model type, made smaller, with the fields that this suite sets."""
-    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     make = CONFIGS.get(model_type)
     config = shrink(CONFIG_MAPPING[model_type]() if make is None else make(), level)

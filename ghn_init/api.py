@@ -18,8 +18,8 @@ from ghn_init.default import resolve_ghn
 from ghn_init.ghn import GHN
 from ghn_init.ghn.plan import Head
 from ghn_init.graph import ArchGraph
-from ghn_init.isolation import own_generators, plain_settings
-from ghn_init.report import GHNSource, InitReport, by_reason, remember
+from ghn_init.isolation import Surroundings, own_generators, plain_settings
+from ghn_init.report import GHNSource, InitReport, by_reason, remember, remembered
 from ghn_init.tracing.leaf import Leaves
 from ghn_init.tracing.trace import Method, OnUntraceable, trace
 from ghn_init.wrappers import unwrapped
@@ -84,7 +84,8 @@ def apply(
     """
     clock = Clock()
     inner = unwrapped(model)
-    with Journal() as journal, agreeing(model) as ballot:
+    around = Surroundings()
+    with Journal() as journal, journal, around, around, agreeing(model) as ballot:
         check_state(inner, only)
         with plain_settings(), clock("load"):
             loaded = resolve_ghn(ghn, device=device, **hub)
@@ -108,8 +109,9 @@ def apply(
                 notes=notes(inner, outcome),
                 model=type(inner).__name__,
             )
-    remember(inner, report)
-    _log(report, asked=left_out)
+        _log(report, asked=left_out)
+        journal.save_step(remembered(inner))
+        remember(inner, report)
     return report
 
 

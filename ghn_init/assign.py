@@ -55,7 +55,7 @@ def write(
         PredictionError: A value is not finite, or a bound tensor did not come.
     """
     if journal is None:
-        with Journal() as journal:
+        with Journal() as journal, journal:
             return write(model, groups, journal=journal)
     outcome = Outcome()
     binding = model if isinstance(model, Binding) else None

@@ -66,6 +66,7 @@ def calibrate_batchnorm(
     count = 0
     with (
         Journal() as journal,
+        journal,
         torch.no_grad(),
         _modes(model, layers.values()),
         _averaging(layers.values(), seen, journal),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -31,6 +32,50 @@ def plain_settings() -> Iterator[None]:
         yield
 
 
+class Surroundings:
+    """The settings and random generators of the caller; as before when a block of it is left.
+
+    It sets back what a context inside it could not, because an interrupt arrived right when that was left. It
+    can be entered twice (``with around, around:``), for it may be interrupted itself.
+    """
+
+    def __init__(self) -> None:
+        self._gradients = torch.is_grad_enabled()
+        self._modes = torch._C._len_torch_function_stack()
+        self._dtype = torch.get_default_dtype()
+        self._autocast = {kind: torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")}
+        self._generators = _generators() if _draws_alone() else []
+
+    def __enter__(self) -> Surroundings:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A mode left on the stack would see every torch function that the caller uses from now on.
+        while torch._C._len_torch_function_stack() > self._modes:
+            torch._C._pop_torch_function_stack()
+        if torch.get_default_dtype() != self._dtype:
+            torch.set_default_dtype(self._dtype)
+        for kind, enabled in self._autocast.items():
+            if torch.is_autocast_enabled(kind) != enabled:
+                torch.set_autocast_enabled(kind, enabled)
+        for set_state, state in self._generators:
+            set_state(state)
+        torch.set_grad_enabled(self._gradients)
+
+
+def _generators() -> list[tuple[Callable[[Any], object], Any]]:
+    """For each generator of the process the function that sets its state, and its state."""
+    found: list[tuple[Callable[[Any], object], Any]] = [
+        (random.setstate, random.getstate()),
+        (torch.default_generator.set_state, torch.default_generator.get_state()),
+    ]
+    if (numpy := sys.modules.get("numpy")) is not None:
+        found.append((numpy.random.set_state, numpy.random.get_state()))
+    if torch.cuda.is_initialized():
+        found += [(each.set_state, each.get_state()) for each in torch.cuda.default_generators]
+    return found
+
+
 @contextmanager
 def own_generators(seed: int) -> Iterator[None]:
     """Run a block with the random generators seeded by ``seed``; afterwards they are as before.
@@ -42,19 +87,19 @@ def own_generators(seed: int) -> Iterator[None]:
     if not _draws_alone():
         yield
         return
-    with ExitStack() as stack:
-        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-        stack.callback(random.setstate, random.getstate())
+    before = _generators()
+    try:
         random.seed(seed)
         if (numpy := sys.modules.get("numpy")) is not None:
-            stack.callback(numpy.random.set_state, numpy.random.get_state())
             numpy.random.seed(seed)
-        stack.enter_context(torch.random.fork_rng(devices=devices))
         # torch.manual_seed would also queue a seed for a CUDA that is not initialised yet.
         torch.default_generator.manual_seed(seed)
-        for index in devices:
-            torch.cuda.default_generators[index].manual_seed(seed)
+        for generator in torch.cuda.default_generators if torch.cuda.is_initialized() else ():
+            generator.manual_seed(seed)
         yield
+    finally:
+        for set_state, state in before:
+            set_state(state)
 
 
 def _draws_alone() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
@@ -140,6 +140,19 @@ def remember(model: nn.Module, report: InitReport) -> None:
     # By identity: a module may define an equality of its own.
     key = id(model)
     _reports[key] = (ref(model, lambda _: _reports.pop(key, None)), report)
+
+
+def remembered(model: nn.Module) -> Callable[[], None]:
+    """A function that makes the report of ``model`` what it is now."""
+    before = report_of(model)
+
+    def again() -> None:
+        if before is None:
+            _reports.pop(id(model), None)
+        else:
+            remember(model, before)
+
+    return again
 
 
 def report_of(model: nn.Module) -> InitReport | None:

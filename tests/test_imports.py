@@ -38,7 +38,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wrappers",
     },
     "hooks": {"api", "errors", "ghn", "report"},
-    "coverage": {"accounting", "assign", "default", "errors", "ghn", "graph", "isolation", "tracing", "wrappers"},
+    "coverage": {
+        "accounting",
+        "assign",
+        "default",
+        "errors",
+        "ghn",
+        "graph",
+        "isolation",
+        "tracing",
+        "wrappers",
+    },
     "training": {
         *("api", "assets", "batchnorm", "default", "errors", "ghn", "graph", "hub", "isolation", "report"),
         "tracing",

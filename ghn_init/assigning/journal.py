@@ -9,16 +9,23 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
+from ghn_init.errors import AssignError
+
 MEMORY_LIMIT = 16 * 2**20
 """Bytes of old values held in memory; what comes after goes to a temporary file."""
 
 _ABSENT = object()
+_PATIENCE = 100
+"""Interrupts after which a single step of the undo is given up."""
 
 
 class Journal:
     """Old values in the order in which they were about to change.
 
-    As a context manager it puts them all back if the block raises anything, an interrupt included.
+    As a context manager it puts them all back if the block raises anything, an interrupt included. An
+    interrupt can also arrive right when a block ends, before the journal has begun to put anything back: so
+    a journal may be entered several times (``with Journal() as journal, journal:``), and each block that is
+    left on an exception does what the one inside it could not. Leaving the outermost one keeps what is new.
 
     Args:
         memory_limit: Bytes kept in memory before old values are spilled to a temporary file.
@@ -27,52 +34,70 @@ class Journal:
     def __init__(self, memory_limit: int = MEMORY_LIMIT) -> None:
         self._memory_left = memory_limit
         self._file: IO[bytes] | None = None
+        self._written = 0
         self._undo: list[Callable[[], None]] = []
         self._saved: set[int] = set()
         self._alive: list[Tensor] = []
+        self._depth = 0
 
     def __enter__(self) -> Journal:
+        self._depth += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        try:
-            if kind is not None:
-                self.rollback()
-        finally:
-            if self._file is not None:
-                self._file.close()
-            self._undo.clear()
-            self._alive.clear()
+        if kind is not None:
+            self.rollback()
+        elif self._depth > 1:
+            self._depth -= 1
+            return
+        # From here on the new values stay, whatever arrives.
+        self._undo.clear()
+        self._saved.clear()
+        self._alive.clear()
+        if self._file is not None:
+            self._file.close()
 
     def save(self, tensor: Tensor) -> None:
-        """Remember the value of ``tensor``, which is about to be overwritten in place."""
+        """Remember the value of ``tensor``, which is about to be overwritten in place.
+
+        Raises:
+            AssignError: There is no room for it.
+        """
         if tensor.is_meta or id(tensor) in self._saved:
             return
-        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        raw = _raw(tensor)
         restore = self._hold(raw) if raw.numel() <= self._memory_left else self._spill(raw)
 
         def undo() -> None:
-            old = restore().view(tensor.dtype).view(tensor.shape)
-            tensor.detach().copy_(old)
+            old = restore()
+            try:
+                tensor.detach().copy_(old.view(tensor.dtype).view(tensor.shape))
+            except Exception:
+                # What refuses the undo may have refused the write too.
+                if not torch.equal(_raw(tensor), old):
+                    raise
 
+        self._alive.append(tensor)
         self._undo.append(undo)
         self._saved.add(id(tensor))
-        self._alive.append(tensor)
 
     def save_attribute(self, module: nn.Module, name: str) -> None:
         """Remember which object ``module.name`` is; it is about to be replaced by another."""
-        holder = next(
-            (held for held in (module._parameters, module._buffers, module.__dict__) if name in held), None
-        )
-        old: Any = _ABSENT if holder is None else holder[name]
+        places: tuple[Any, ...] = (module._parameters, module._buffers, module.__dict__)
+        before = [place.get(name, _ABSENT) for place in places]
 
         def undo() -> None:
-            if old is _ABSENT:
-                delattr(module, name)
-            else:
-                setattr(module, name, old)
+            for place, old in zip(places, before, strict=True):
+                if old is _ABSENT:
+                    place.pop(name, None)
+                else:
+                    place[name] = old
 
         self._undo.append(undo)
+
+    def save_step(self, undo: Callable[[], object]) -> None:
+        """Remember how a step is taken back; ``undo`` may be called more than once."""
+        self._undo.append(undo)  # type: ignore[arg-type]
 
     def mark(self) -> int:
         """Position to which :meth:`rollback` can return."""
@@ -83,21 +108,40 @@ class Journal:
 
         What goes wrong meanwhile is raised only after all that can be restored is restored; a step
         cut short by an interrupt is done again.
+
+        Raises:
+            AssignError: Something could not be restored.
         """
-        trouble: BaseException | None = None
+        interrupt: BaseException | None = None
+        failures: list[BaseException] = []
+        patience = _PATIENCE
+        while True:
+            try:
+                self._put_back(mark, failures)
+                break
+            except BaseException as error:  # noqa: BLE001 - an interrupt: the rest must still be restored
+                interrupt, patience = error, patience - 1
+                if not patience:
+                    failures.append(error)
+                    self._undo.pop()
+                    patience = _PATIENCE
+        if failures:
+            raise AssignError(
+                f"the write failed, and {len(failures)} of the old values could not be put back, so the "
+                f"model is changed: load its weights again. The first: {failures[0]}"
+            ) from failures[0]
+        if interrupt is not None:
+            raise interrupt
+
+    def _put_back(self, mark: int, failures: list[BaseException]) -> None:
+        self._saved.clear()
         with torch.inference_mode(False), torch.no_grad():
             while len(self._undo) > mark:
                 try:
                     self._undo[-1]()
-                except KeyboardInterrupt as error:
-                    trouble = error
-                    continue
                 except Exception as error:  # noqa: BLE001 - the other tensors must still be restored
-                    trouble = error
+                    failures.append(error)
                 self._undo.pop()
-        self._saved.clear()
-        if trouble is not None:
-            raise trouble
 
     def _hold(self, raw: Tensor) -> Callable[[], Tensor]:
         kept = raw.clone()
@@ -105,14 +149,37 @@ class Journal:
         return lambda: kept
 
     def _spill(self, raw: Tensor) -> Callable[[], Tensor]:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="ghn_init-")  # noqa: SIM115 - closed by __exit__
-        file, count = self._file, raw.numel()
-        offset = file.seek(0, 2)
-        file.write(raw.numpy().data)
+        """Write to the file, unbuffered: what was written is there however the next write ends."""
+        offset, count = self._written, raw.numel()
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="ghn_init-", buffering=0)  # noqa: SIM115 - __exit__
+            file = self._file
+            file.seek(offset)
+            left = raw.numpy().data
+            while left:
+                left = left[file.write(left) :]
+        except OSError as error:
+            raise AssignError(
+                f"there is no room for {count} bytes of old values in {tempfile.gettempdir()}, from which a "
+                f"failed write is undone ({error}): free some, or let TMPDIR name another folder"
+            ) from error
+        self._written = offset + count
 
         def read() -> Tensor:
+            old = torch.empty(count, dtype=torch.uint8)
+            left = old.numpy().data
             file.seek(offset)
-            return torch.frombuffer(bytearray(file.read(count)), dtype=torch.uint8)
+            while left:
+                got = file.readinto(left)  # type: ignore[attr-defined]
+                if not got:
+                    raise OSError(f"the file of old values ends before byte {offset + count}")
+                left = left[got:]
+            return old
 
         return read
+
+
+def _raw(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor, in host memory."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -10,7 +10,7 @@ from torch import nn
 from ghn_init.errors import InputError
 from ghn_init.tracing.inputs_config import from_config
 from ghn_init.tracing.inputs_layers import from_layers
-from ghn_init.tracing.inputs_multimodal import from_towers
+from ghn_init.tracing.inputs_multimodal import from_modalities
 from ghn_init.tracing.inputs_vision import from_image_config
 from ghn_init.tracing.values import tensors_in
 
@@ -90,7 +90,7 @@ def candidate_inputs(model: nn.Module) -> Iterator[Inputs]:
         if predicate(model):
             yield given_inputs(maker(model))
             return
-    yield from from_towers(model)
+    yield from from_modalities(model)
     yield from from_config(model)
     yield from from_image_config(model)
     yield from from_layers(model)

@@ -1,24 +1,72 @@
-"""Example inputs of models that put a tower's features in the place of special tokens (LLaVA's way)."""
+"""Example inputs of models that take images, video, audio or several of them; they reach every tower."""
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ghn_init.errors import TraceError
-from ghn_init.tracing.inputs_config import BATCH, MAKERS, Spec, is_config, tokens
+from ghn_init.tracing.inputs_arguments import COMPANIONS, complete
+from ghn_init.tracing.inputs_audio import AUDIO, audio_inputs
+from ghn_init.tracing.inputs_config import BATCH, MAKERS, Spec, decoder_tokens, is_config, tokens
+from ghn_init.tracing.inputs_images import image_inputs, is_patched
 from ghn_init.tracing.recorder import record
 
-_GRIDS = ("image_grid_thw", "grid_thw")
-_TOWERS = (
-    ("get_image_features", ("image_token_id", "image_token_index")),
-    ("get_audio_features", ("audio_token_id", "audio_token_index")),
+_TRIES = 48
+
+
+@dataclass(frozen=True)
+class Modality:
+    """How a model takes one kind of input.
+
+    Attributes:
+        values: Names that the argument with the values may have.
+        method: Method that gives the features which take the place of tokens.
+        tokens: Fields of the configuration with the placeholder's token id.
+        kind: Entry of such tokens in ``mm_token_type_ids``.
+    """
+
+    values: tuple[str, ...]
+    method: str
+    tokens: tuple[str, ...]
+    kind: int
+
+
+_MODALITIES = (
+    Modality(
+        ("pixel_values", "image_pixel_values", "flattened_patches"),
+        "get_image_features",
+        ("image_token_id", "image_token_index"),
+        1,
+    ),
+    Modality(("pixel_values_videos",), "get_video_features", ("video_token_id", "video_token_index"), 2),
+    Modality(AUDIO, "get_audio_features", ("audio_token_id", "audio_token_index"), 3),
 )
+
+
+@dataclass
+class _Part:
+    """What is known of one modality of a model: candidate arguments, and how many tokens each takes."""
+
+    modality: Modality
+    candidates: list[dict[str, Any]]
+    count: int = 0
+    token: int | None = None
+
+
+@dataclass
+class _Text:
+    """Token ids, and which of them stand for features."""
+
+    row: list[int] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
 
 
 class _Features(nn.Module):
@@ -34,79 +82,89 @@ class _Features(nn.Module):
         return getattr(found, "pooler_output", found)
 
 
-def from_towers(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Token ids with as many placeholders as the towers give features, and what the towers take."""
+def from_modalities(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Keyword arguments with every modality that the forward takes, likeliest first."""
     config = getattr(model, "config", None)
     if not is_config(config):
         return
     spec, accepted = Spec(model, config), inspect.signature(model.forward).parameters
-    if "hidden_states" in accepted and "grid_thw" in accepted:
-        yield (), patches(spec, "hidden_states", "grid_thw")
-    elif "pixel_values" in accepted and "grid_thw" in accepted:
-        yield (), patches(spec, "pixel_values", "grid_thw")
-    if "input_ids" not in accepted:
+    parts = [part for modality in _MODALITIES if (part := _part(spec, modality, accepted)) is not None]
+    if not parts and not any(
+        name in accepted for name in (*COMPANIONS, "past_values") if name not in _COMMON
+    ):
         return
-    kwargs: dict[str, Any] = {}
-    placeholders: list[int] = []
-    for method, names in _TOWERS:
-        token = spec.find(*names)
-        if not isinstance(token, int) or not hasattr(model, method):
-            continue
-        for inputs in _tower_inputs(spec, method):
-            count = _count(model, method, inputs)
-            if count:
-                kwargs.update({name: value for name, value in inputs.items() if name in accepted})
-                placeholders += [token] * (count // BATCH)
-                break
-    if placeholders:
-        row = torch.tensor([placeholders] * BATCH)
-        text = tokens(spec)
-        kwargs["input_ids"] = torch.cat([text[:, :1], row, text[:, 1:]], 1)
+    text = _text(spec, parts, accepted)
+    combined = itertools.product(*(part.candidates for part in parts))
+    for combination in itertools.islice(combined, _TRIES):
+        kwargs = {name: value for chosen in combination for name, value in chosen.items()}
+        kwargs = {**text, **{name: value for name, value in kwargs.items() if name in accepted}}
+        if "past_values" in accepted:
+            kwargs["past_values"] = MAKERS["past_values"](spec)
+        tried: list[dict[str, Any]] = []
+        for everything, alternatives in ((False, False), (True, False), (True, True)):
+            found = complete(spec, kwargs, everything=everything, alternatives=alternatives)
+            if not any(_same(found, other) for other in tried):
+                tried.append(found)
+                yield (), found
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(one[name].shape == other[name].shape for name in one)
+
+
+_COMMON = ("attention_mask", "inputs_embeds", "encoder_hidden_states", "pixel_mask", "hidden_states")
+
+
+def _part(spec: Spec, modality: Modality, accepted: Container[str]) -> _Part | None:
+    """The modality's candidates; those that its own method takes, where there is one."""
+    values = next((name for name in modality.values if name in accepted), None)
+    if values is None and modality.kind == 1 and "hidden_states" in accepted and is_patched(accepted):
+        values = "hidden_states"
+    if values is None:
+        return None
+    method = getattr(spec.model, modality.method, None)
+    if method is None:
+        return _Part(modality, list(_inputs(spec, modality, accepted, values)))
+    names = inspect.signature(method).parameters
+    inner = values if values in names else next((name for name in modality.values if name in names), values)
+    for inputs in itertools.islice(_inputs(spec, modality, names, inner), _TRIES):
+        count = _count(spec.model, modality.method, inputs)
+        if count:
+            token = spec.find(*modality.tokens)
+            chosen = {values if name == inner else name: value for name, value in inputs.items()}
+            return _Part(modality, [chosen], count // BATCH, token if isinstance(token, int) else None)
+    return _Part(modality, list(_inputs(spec, modality, accepted, values)))
+
+
+def _inputs(
+    spec: Spec, modality: Modality, accepted: Container[str], values: str
+) -> Iterable[dict[str, Any]]:
+    make = audio_inputs if modality.values is AUDIO else image_inputs
+    return make(spec, accepted, values)
+
+
+def _text(spec: Spec, parts: list[_Part], accepted: Container[str]) -> dict[str, Tensor]:
+    """Token ids with as many placeholders as the towers give features, and what tells their kind."""
+    found: dict[str, Tensor] = {}
+    if "input_ids" in accepted:
+        ordinary = tokens(spec)[0].tolist()
+        text = _Text(ordinary[:1], [0])
+        marked = "image_embeds_position_mask" in accepted
+        for part in parts:
+            token = part.token if part.token is not None else ordinary[0] if marked else None
+            if part.count and token is not None:
+                text.row += [token] * part.count
+                text.kinds += [part.modality.kind] * part.count
+        text.row += ordinary[1:]
+        text.kinds += [0] * (len(ordinary) - 1)
+        found["input_ids"] = torch.tensor([text.row] * BATCH)
+        if marked:
+            found["image_embeds_position_mask"] = torch.tensor([text.kinds] * BATCH)
         if "mm_token_type_ids" in accepted:
-            image = spec.find("image_token_id", "image_token_index")
-            kwargs["mm_token_type_ids"] = (kwargs["input_ids"] == image).long()
-        yield (), kwargs
-
-
-def patches(spec: Spec, values: str, grid: str) -> dict[str, Tensor]:
-    """Flattened patches ``(patches, channels * frames * side * side)`` and their grid ``(2, 3)``."""
-    side = 4 * spec.number("spatial_merge_size", "merge_size", default=2)
-    patch, frames = spec.number("patch_size", default=14), spec.number("temporal_patch_size", default=1)
-    width = spec.number("in_channels", "in_chans", "num_channels", default=3) * frames * patch * patch
-    return {
-        values: spec.floats(BATCH * side * side, width),
-        grid: torch.tensor([[1, side, side]] * BATCH),
-    }
-
-
-def _tower_inputs(spec: Spec, method: str) -> Iterator[dict[str, Any]]:
-    """What the tower may take, likeliest first."""
-    accepted = inspect.signature(getattr(spec.model, method)).parameters
-    for grid in _GRIDS:
-        if grid in accepted and "pixel_values" in accepted:
-            yield patches(spec, "pixel_values", grid)
-            return
-    main = {name: MAKERS[name](spec) for name in ("pixel_values", "input_features") if name in accepted}
-    masks = ("input_features_mask", "feature_attention_mask")
-    for name, value in main.items():
-        height, width = value.shape[-2:]
-        sizes: dict[str, Any] = {}
-        if "image_sizes" in accepted:
-            sizes["image_sizes"] = torch.tensor([[height, width]] * BATCH)
-        for mask in masks:
-            if mask in accepted:
-                sizes[mask] = torch.ones(BATCH, width, dtype=torch.long)
-        yield {name: value, **sizes}
-        if sizes:
-            yield {name: value}
-        if value.dim() == 4:
-            yield {name: value.unsqueeze(1), **sizes}
-            # A whole image beside its tiles, of which there is one in an image of the tower's size, or two.
-            for tiles in (2, 3):
-                large = dict(sizes)
-                if "image_sizes" in sizes:
-                    large["image_sizes"] = torch.tensor([[height, width * (tiles - 1)]] * BATCH)
-                yield {name: value.unsqueeze(1).expand(-1, tiles, -1, -1, -1), **large}
+            found["mm_token_type_ids"] = torch.tensor([text.kinds] * BATCH)
+    if "decoder_input_ids" in accepted and spec.find("is_encoder_decoder"):
+        found["decoder_input_ids"] = decoder_tokens(spec)
+    return found
 
 
 def _count(model: nn.Module, method: str, inputs: dict[str, Any]) -> int:

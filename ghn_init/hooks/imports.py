@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from ghn_init.errors import HookError
+
 logger = logging.getLogger("ghn_init")
 
 
@@ -48,10 +50,39 @@ class PostImportFinder(MetaPathFinder):
             self._started = True
             if self not in sys.meta_path:
                 sys.meta_path.insert(0, self)
-        for name in self._hooks:
+        for name in list(self._hooks):
             if name in sys.modules:
                 # Returns at once, or waits for another thread that is importing the module.
                 self.install(importlib.import_module(name))
+
+    def add(self, hook: Hook) -> None:
+        """Take up one more hook: install it now where its module is imported, else wait for the import.
+
+        Raises:
+            HookError: The module has a hook already.
+        """
+        with self._lock:
+            if hook.module in self._hooks:
+                raise HookError(
+                    f"{hook.module} already has the hook {self._hooks[hook.module].name!r}; take it back "
+                    f"before you register {hook.name!r}"
+                )
+            self._hooks[hook.module] = hook
+            started = self._started
+        if started and hook.module in sys.modules:
+            self.install(importlib.import_module(hook.module))
+
+    def drop(self, hook: Hook) -> None:
+        """Remove one hook and forget it; does nothing where it is not known."""
+        with self._lock:
+            if self._hooks.get(hook.module) is not hook:
+                return
+            installed = hook.module in self._installed
+        if installed:
+            hook.remove()
+        with self._lock:
+            self._hooks.pop(hook.module, None)
+            self._installed.discard(hook.module)
 
     def stop(self) -> None:
         """Remove every hook, and stop waiting for imports. Not to run in two threads at once."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from ghn_init.errors import ConfigError
 from ghn_init.training.cells import ACTIVATIONS, STEMS, CellNet
 
 Arguments = Mapping[str, Any]
@@ -239,3 +240,33 @@ FAMILIES: dict[str, Family] = {
     "mobile": Family(_sample_mobile, _build_mobile),
     "regnet": Family(_sample_regnet, _build_regnet),
 }
+
+
+def register_family(name: str, family: Family) -> None:
+    """Make a family of networks known to :class:`~ghn_init.training.spaces.Space`, to training and to search.
+
+    Networks of the other families stay the same draws of the same seeds.
+
+    Args:
+        name: What it is called in ``Space({name: weight})`` and ``TrainConfig(families={name: weight})``.
+        family: How to draw and how to build its networks; it must have well over 100 different ones,
+            of which 100 are held out from training.
+
+    Raises:
+        ConfigError: The name is taken.
+
+    Example:
+        >>> from torch import nn
+        >>> register_family(
+        ...     "linear",
+        ...     Family(
+        ...         sample=lambda rng: {"width": rng.randint(1, 999)},
+        ...         build=lambda args, classes, side: nn.Sequential(
+        ...             nn.Flatten(), nn.Linear(3 * side**2, args["width"]), nn.Linear(args["width"], classes)
+        ...         ),
+        ...     ),
+        ... )
+    """
+    if name in FAMILIES:
+        raise ConfigError(f"a family called {name!r} is there already; choose another name")
+    FAMILIES[name] = family

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from ghn_init import ConfigError
 from ghn_init.graph.primitives import PRIMITIVES
 from ghn_init.tracing.trace import trace
 from ghn_init.training.config import MIXED
-from ghn_init.training.families import FAMILIES
+from ghn_init.training.families import FAMILIES, Family, register_family
 from ghn_init.training.spaces import HELD_OUT_NUMBER, Space, held_out
 
 
@@ -64,3 +65,31 @@ def test_unknown_families_and_too_many_held_out_networks_are_refused():
         Space({"cells": 0.0})
     with pytest.raises(ConfigError, match="the held-out set has 100"):
         held_out("cells", 101)
+
+
+@pytest.fixture
+def no_family_stays():
+    known = list(FAMILIES)
+    yield
+    for name in set(FAMILIES) - set(known):
+        del FAMILIES[name]
+
+
+@pytest.mark.usefixtures("no_family_stays")
+def test_a_registered_family_is_drawn_held_out_and_leaves_the_others_alone():
+    before = [Space({"resnet": 1.0}, seed=3)[i] for i in range(3)]
+    register_family(
+        "wide",
+        Family(
+            sample=lambda rng: {"width": rng.randint(1, 999)},
+            build=lambda args, classes, side: nn.Sequential(
+                nn.Flatten(), nn.Linear(3 * side**2, args["width"]), nn.Linear(args["width"], classes)
+            ),
+        ),
+    )
+    assert [Space({"resnet": 1.0}, seed=3)[i] for i in range(3)] == before
+    drawn = Space({"wide": 1.0}, seed=0)[0]
+    assert drawn.build(7, 8)(torch.zeros(2, 3, 8, 8)).shape == (2, 7)
+    assert drawn.fingerprint not in {each.fingerprint for each in held_out("wide", 100)}
+    with pytest.raises(ConfigError, match="there already"):
+        register_family("wide", FAMILIES["resnet"])

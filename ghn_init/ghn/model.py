@@ -194,7 +194,7 @@ _Part = TypeVar("_Part")
 def _registered(what: str, name: str, known: Mapping[str, _Part]) -> _Part:
     if name not in known:
         raise ConfigError(
-            f"no {what} is registered as {name!r}; registered: {sorted(known)}; one of another package is there "
-            f"after the import of the module that calls register_{what}"
+            f"no {what} is registered as {name!r}; registered: {sorted(known)}; one of another package "
+            f"is there after the import of the module that calls register_{what}"
         )
     return known[name]

@@ -92,7 +92,7 @@ def check_model(description: Description, ghn: GHN | None = None, naming: Naming
     around.check()
     # Where no inputs are given they are found by the layers, the first ones first.
     naming = replace(naming or Naming(1), shuffled=description.given)
-    again, renamed_result, renamed_report = _applied(Fuzzed(description, naming), description, ghn)
+    again, renamed_result, renamed_report = _applied(Fuzzed(description, naming), description, ghn, once=True)
     around.check()
     demand(outcome == again, f"{outcome}, but {again} under other names: {result} {renamed_result}")
     if report is not None and renamed_report is not None:
@@ -105,8 +105,10 @@ def check_model(description: Description, ghn: GHN | None = None, naming: Naming
     return outcome
 
 
-def _applied(model: Fuzzed, description: Description, ghn: GHN) -> tuple[str, Result, InitReport | None]:
-    """Apply twice, predict once, and check what concerns this model alone."""
+def _applied(
+    model: Fuzzed, description: Description, ghn: GHN, *, once: bool = False
+) -> tuple[str, Result, InitReport | None]:
+    """Apply twice (or ``once``), predict, and check what concerns this model alone."""
     inputs = description.example() if description.given else None
     before, structure = Snapshot(model), Structure(model)
     try:
@@ -118,6 +120,8 @@ def _applied(model: Fuzzed, description: Description, ghn: GHN) -> tuple[str, Re
         return type(error).__name__, {"": str(error)}, None
     structure.check()
     _accounted(model, report, before)
+    if once:
+        return "applied", _by_identity(model, report), report
     written, values = Snapshot(model), _values(model)
     bare = ghn_init.predict(model, ghn, example_inputs=inputs)
     demand(written.changed() == [], "predict changed the model")

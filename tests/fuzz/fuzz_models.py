@@ -242,7 +242,8 @@ def perform(step: Step, values: list[Any], part: Any) -> Any:
 def build_part(part: Part, naming: Naming, scope: str) -> Any:
     """The layer or parameter; its values depend on its place in the description only."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(zlib.crc32(scope.encode()))
+        # torch.manual_seed would format a stack trace for CUDA at each call.
+        torch.default_generator.manual_seed(zlib.crc32(scope.encode()))
         if part.kind == "Block":
             return Fuzzed(part.arguments["description"], naming, scope)
         if part.kind == "Parameter":

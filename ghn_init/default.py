@@ -13,13 +13,13 @@ import torch
 
 from ghn_init.errors import CheckpointError, ConfigError, HubError
 from ghn_init.ghn import GHN
+from ghn_init.hub.mixin import BUNDLED
 from ghn_init.hub.reach import answers
 
 HUB_ID = "SamsungSAILMontreal/ghn3"
 HUB_FILE = "ghn3tm8.pt"
 """GHN-3-T of Knyazev et al., 2023 (arXiv:2303.04143)."""
 
-BUNDLED = "bundled"
 ENVIRONMENT = "GHN_INIT_DEFAULT"
 
 _CACHE_SIZE = 4

@@ -9,9 +9,13 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
+from ghn_init.assets import BUNDLED_GHN
 from ghn_init.hub.card import carried_over, model_card
 from ghn_init.hub.folder import CARD_FILE, require_finite, write_folder
 from ghn_init.hub.pretrained import PretrainedFiles, build, locate, read, read_card
+
+BUNDLED = "bundled"
+"""Name of the GHN in the package."""
 
 Self = TypeVar("Self", bound="PretrainedMixin")
 
@@ -51,7 +55,8 @@ class PretrainedMixin(nn.Module):
 
         Args:
             id_or_path: one of a folder written by ``save_pretrained``; a single file (``.safetensors``, or an
-                original GHN-1, GHN-2 or GHN-3 checkpoint, joblib or torch); a Hub id such as ``"me/my-ghn"``.
+                original GHN-1, GHN-2 or GHN-3 checkpoint, joblib or torch); a Hub id such as ``"me/my-ghn"``;
+                ``"bundled"`` for the GHN in the package.
             filename: the file to read in the folder or Hub repository, when it is not ``model.safetensors``:
                 for example ``"ghn3tm8.pt"`` of ``"SamsungSAILMontreal/ghn3"``.
             revision: branch, tag or commit hash of the Hub repository.
@@ -72,8 +77,9 @@ class PretrainedMixin(nn.Module):
                 configuration.
             ConfigError: the configuration is invalid or of an unknown primitive vocabulary.
         """
+        bundled = id_or_path == BUNDLED
         files = locate(
-            id_or_path,
+            BUNDLED_GHN if bundled else id_or_path,
             filename=filename,
             subfolder=subfolder,
             revision=revision,
@@ -82,7 +88,10 @@ class PretrainedMixin(nn.Module):
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        return cls._from_files(files, dtype=dtype, device=device)
+        ghn = cls._from_files(files, dtype=dtype, device=device)
+        if bundled:
+            ghn.source = BUNDLED
+        return ghn
 
     @classmethod
     def _from_files(

@@ -74,6 +74,13 @@ def test_a_loaded_ghn_is_ready_to_use_and_to_train(folder: Path) -> None:
     assert ghn.embedding.primitive.weight.grad is not None
 
 
+def test_the_bundled_ghn_is_loaded_by_its_name() -> None:
+    ghn = GHN.from_pretrained("bundled", dtype=torch.float64)
+    assert ghn.source == "bundled"
+    assert ghn.config.num_classes == 10
+    assert {parameter.dtype for parameter in ghn.parameters()} == {torch.float64}
+
+
 def test_only_the_three_files_are_written(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
     config = json.loads((folder / "config.json").read_text())

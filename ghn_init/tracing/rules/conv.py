@@ -93,7 +93,7 @@ def matmul(call: Call) -> Flow:
     return contract(call, call.arg(0, "input"), call.arg(1, "other", call.arg(1, "mat2")))
 
 
-@register_rule(*torch_functions("_grouped_mm", "grouped_mm"))
+@register_rule("aten::_grouped_mm", *torch_functions("_grouped_mm", "grouped_mm"))
 def grouped_matmul(call: Call) -> Flow:
     """``grouped_mm(input, weights, offsets)``: each expert's product with its rows."""
     return contract(call, call.arg(0, "input"), call.arg(1, "mat2"))

@@ -20,18 +20,20 @@ ABOVE_ALL = {"cli", "demo", "__main__"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "wrappers": set(),
-    "parallel": set(),
+    "copying": set(),
+    "walking": set(),
+    "parallel": {"copying", "walking"},
     "isolation": set(),
     "assets": set(),
     "graph": {"errors"},
-    "tracing": {"errors", "graph", "isolation", "parallel", "wrappers"},
-    "hub": {"errors", "graph"},
+    "tracing": {"errors", "graph", "isolation", "parallel", "walking", "wrappers"},
+    "hub": {"assets", "errors", "graph"},
     "ghn": {"errors", "graph", "hub"},
-    "assigning": {"errors", "parallel", "wrappers"},
+    "assigning": {"errors", "parallel", "walking", "wrappers"},
     "assign": {"errors", "assigning"},
     "batchnorm": {"errors", "assigning", "wrappers"},
     "report": {"graph"},
-    "accounting": {"assign", "errors", "ghn", "graph"},
+    "accounting": {"assign", "errors", "ghn", "graph", "walking"},
     "default": {"errors", "ghn", "hub"},
     "api": {
         *("accounting", "assign", "default", "errors", "ghn", "graph", "isolation", "report", "tracing"),
@@ -54,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tracing",
     },
     "ranking": {
-        *("api", "default", "errors", "ghn", "graph", "isolation", "training"),
+        *("api", "default", "errors", "ghn", "graph", "isolation", "tracing", "training"),
     },
     "__init__": {"hooks"},
 }
@@ -71,7 +73,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "lz4": {"hub"},
     "optuna": {"ranking"},
     "pandas": {"ranking"},
-    "sklearn": {"ranking"},
+    "sklearn": {"ranking", "training"},
     "torchvision": {"training", "coverage", "demo"},
 }
 """Library → rooms that may import it. Torch, NumPy and tqdm may be imported anywhere."""

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: the full set from its idx files where they are found, else the bundled real subset."""
+"""Images in memory; Fashion-MNIST from its idx files where they are found, else the bundled real subset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,13 +35,15 @@ _IDX_UINT8 = 0x08
 
 @dataclass(frozen=True)
 class ImageData:
-    """Labelled grey images in memory.
+    """Labelled images in memory, grey or RGB.
 
     Attributes:
-        images: ``(N, H, W)`` uint8.
+        images: ``(N, H, W)`` or ``(N, 3, H, W)`` uint8.
         labels: ``(N,)`` int64 class indices.
         classes: Names of the classes.
         source: Where the images come from, for people.
+        mean: Of the pixels in 0..1, one number or one for each channel.
+        std: Standard deviation of the same.
 
     Raises:
         DataError: The set is empty, images and labels differ in number, or a label is out of range.
@@ -51,11 +53,17 @@ class ImageData:
     labels: Tensor
     classes: tuple[str, ...]
     source: str
+    mean: tuple[float, ...] = (MEAN,)
+    std: tuple[float, ...] = (STD,)
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 3 or self.images.dtype != torch.uint8:
+        grey_or_rgb = self.images.ndim == 3 or (self.images.ndim == 4 and self.images.shape[1] == 3)
+        if not grey_or_rgb or self.images.dtype != torch.uint8:
             shape, dtype = tuple(self.images.shape), self.images.dtype
-            raise DataError(f"{self.source}: expected uint8 images of shape (N, H, W), got {dtype} {shape}")
+            raise DataError(
+                f"{self.source}: expected uint8 images of shape (N, H, W) or (N, 3, H, W), "
+                f"got {dtype} {shape}"
+            )
         if not len(self.images):
             raise DataError(f"{self.source}: the set is empty")
         if len(self.images) != len(self.labels):
@@ -73,25 +81,39 @@ class ImageData:
         """The first ``count`` images (all of them if ``None``)."""
         if count is None or count >= len(self):
             return self
-        return ImageData(self.images[:count], self.labels[:count], self.classes, self.source)
+        return self.part(slice(count))
+
+    def part(self, chosen: slice | Tensor) -> ImageData:
+        """The images at a slice or at the given indices; classes, mean and deviation stay."""
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
+
+    def batch(self, chosen: slice | Tensor, image_size: int = IMAGE_SIZE) -> tuple[Tensor, Tensor]:
+        """Prepared images ``(B, 3, S, S)`` and labels ``(B,)`` at a slice or at the given indices."""
+        return prepare(self.images[chosen], image_size, self.mean, self.std), self.labels[chosen]
 
     def batches(self, size: int, image_size: int = IMAGE_SIZE) -> Iterator[tuple[Tensor, Tensor]]:
         """Prepared batches ``(B, 3, S, S)`` and labels ``(B,)`` in order; the last one may be smaller."""
         for start in range(0, len(self), size):
-            stop = start + size
-            yield prepare(self.images[start:stop], image_size), self.labels[start:stop]
+            yield self.batch(slice(start, start + size), image_size)
 
 
-def prepare(images: Tensor, image_size: int = IMAGE_SIZE) -> Tensor:
-    """Normalised three-channel images as the GHN's target networks see them.
+def prepare(
+    images: Tensor,
+    image_size: int = IMAGE_SIZE,
+    mean: tuple[float, ...] = (MEAN,),
+    std: tuple[float, ...] = (STD,),
+) -> Tensor:
+    """Standardised three-channel images as the GHN's target networks see them.
 
     Args:
-        images: ``(B, H, W)`` uint8, at most 32 pixels a side.
+        images: ``(B, H, W)`` or ``(B, 3, H, W)`` uint8, at most 32 pixels a side.
         image_size: Side of the result; below 32 the zero-padded 32x32 image is averaged down.
+        mean: Subtracted from pixels in 0..1, one number or one for each channel; default Fashion-MNIST's.
+        std: What they are divided by then.
 
     Returns:
-        ``(B, 3, image_size, image_size)`` float32 in channels-last memory: zero-padded to 32x32, standardised
-        with Fashion-MNIST's mean and standard deviation, three equal channels.
+        ``(B, 3, image_size, image_size)`` float32 in channels-last memory: zero-padded to 32x32,
+        standardised, the channels of grey images equal.
 
     Raises:
         DataError: An image is larger than 32 pixels.
@@ -101,7 +123,9 @@ def prepare(images: Tensor, image_size: int = IMAGE_SIZE) -> Tensor:
         raise DataError(f"images of {height}x{width} pixels are larger than {IMAGE_SIZE}x{IMAGE_SIZE}")
     top, left = (IMAGE_SIZE - height) // 2, (IMAGE_SIZE - width) // 2
     margins = (left, IMAGE_SIZE - width - left, top, IMAGE_SIZE - height - top)
-    x = F.pad(images, margins)[:, None].float().div_(255).sub_(MEAN).div_(STD)
+    x = images[:, None] if images.ndim == 3 else images
+    x = F.pad(x, margins).float().div_(255)
+    x = x.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])
     if image_size != IMAGE_SIZE:
         x = F.interpolate(x, size=(image_size, image_size), mode="area")
     return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -207,7 +231,7 @@ def write_subset(path: str | os.PathLike[str], train: int = 4000, test: int = 10
         labels = data.labels[order]
         picked = torch.cat([order[labels == c][:per_class] for c in range(len(data.classes))])
         picked = picked[torch.randperm(len(picked), generator=generator)]
-        chosen[split] = ImageData(data.images[picked], data.labels[picked], data.classes, data.source)
+        chosen[split] = data.part(picked)
     np.savez_compressed(
         path,
         train_images=chosen["train"].images.numpy(),

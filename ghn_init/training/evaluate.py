@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from ghn_init.batchnorm import calibrate_batchnorm
 from ghn_init.errors import DataError
 from ghn_init.ghn import GHN
-from ghn_init.training.data import IMAGE_SIZE, ImageData, prepare
+from ghn_init.training.data import IMAGE_SIZE, ImageData
 from ghn_init.training.order import Shuffled
 from ghn_init.training.spaces import Architecture
 from ghn_init.training.targets import prepare_target, trace_target
@@ -158,7 +158,7 @@ def fine_tune(
             if step == steps:
                 break
             chosen = torch.tensor(order.take(step * batch_size, batch_size))
-            loss = _sgd_step(model, prepare(data.images[chosen]), data.labels[chosen], optimizer)
+            loss = _sgd_step(model, *data.batch(chosen), optimizer)
             schedule.step()
             if on_step is not None:
                 on_step(step + 1, loss)

@@ -15,7 +15,8 @@ from typing import Any
 from torch import nn
 
 from ghn_init.errors import ConfigError
-from ghn_init.training.cells import ACTIVATIONS, STEMS, CellNet
+from ghn_init.training.cell_space import CELL_SPLITS, build_cells, sample_cells
+from ghn_init.training.cells import ACTIVATIONS
 
 Arguments = Mapping[str, Any]
 
@@ -32,54 +33,6 @@ class Family:
 
     sample: Callable[[Random], dict[str, Any]]
     build: Callable[[Arguments, int, int], nn.Module]
-
-
-# ---------------------------------------------------------------- cells
-
-
-def _sample_cells(rng: Random) -> dict[str, Any]:
-    cells = rng.randint(2, 8)
-    steps = rng.randint(1, 4 if cells <= 5 else 2)
-    kernel = rng.choice((3, 3, 5, 7))
-    stem = rng.choices(tuple(STEMS), (1, 2, 2, 2, 2))[0]
-    attention = STEMS[stem] > 1 and rng.random() < 0.4
-    normal, reduce = (_sample_steps(rng, steps, kernel, attention) for _ in range(2))
-    used = {name for pair in (*normal, *reduce) for name, _ in pair}
-    shallow = cells <= 3 and steps <= 2
-    heavy = STEMS[stem] == 1 or steps * cells > 12 or kernel > 3
-    return {
-        "channels": rng.choice((8, 16) if heavy else (8, 16, 16, 24, 32)),
-        "cells": cells,
-        "normal": normal,
-        "reduce": reduce,
-        "norm": rng.choice(("bn", "bn", "bn", "ln", "none") if shallow else ("bn", "bn", "bn", "bn", "ln")),
-        "act": rng.choice(("relu", "relu", *ACTIVATIONS)),
-        "kernel": kernel,
-        "stem": stem,
-        "pos_enc": "msa" in used and rng.random() < 0.8,
-        "concat": rng.random() < 0.5,
-        "glob_avg": rng.random() < 0.85,
-        "fc_dim": rng.choice((0, 0, 0, 32, 64, 96, 128)),
-    }
-
-
-def _sample_steps(rng: Random, steps: int, kernel: int, attention: bool) -> list[list[list[Any]]]:
-    weighted = ["sep_conv", "sep_conv", "dil_conv", "conv_1x1", "conv_kxk", "conv_1xk_kx1"]
-    if kernel > 3:
-        weighted.remove("conv_kxk")
-    names = ["skip", "max_pool", "avg_pool", "cse", *weighted, *(["msa"] * 3 if attention else [])]
-    while True:
-        cell = []
-        for step in range(steps):
-            sources = rng.sample(range(2), 2) if step == 0 else [rng.randrange(2 + step) for _ in range(2)]
-            cell.append([[rng.choice(names), source] for source in sources])
-        flat = [name for pair in cell for name, _ in pair]
-        if flat.count("cse") <= 1 and any(name in weighted or name == "msa" for name in flat):
-            return cell
-
-
-def _build_cells(args: Arguments, num_classes: int, image_size: int) -> nn.Module:
-    return CellNet(**args, num_classes=num_classes, image_size=image_size)
 
 
 # ---------------------------------------------------------------- timm
@@ -232,7 +185,8 @@ def _build_regnet(args: Arguments, num_classes: int, image_size: int) -> nn.Modu
 
 
 FAMILIES: dict[str, Family] = {
-    "cells": Family(_sample_cells, _build_cells),
+    "cells": Family(sample_cells, build_cells),
+    **{f"cells-{split}": Family(sample, build_cells) for split, sample in CELL_SPLITS.items()},
     "resnet": Family(_sample_resnet, _build_resnet),
     "convnext": Family(_sample_convnext, _build_convnext),
     "vit": Family(_sample_vit, _build_vit),

@@ -21,7 +21,7 @@ from ghn_init.errors import DataError
 from ghn_init.ghn import GHN, GHNConfig
 from ghn_init.training.checkpoint import copy_state, load_checkpoint, read_checkpoint, save_checkpoint
 from ghn_init.training.config import TrainConfig
-from ghn_init.training.data import ImageData, fashion_mnist, prepare
+from ghn_init.training.data import ImageData, fashion_mnist
 from ghn_init.training.inner import inner_gradients
 from ghn_init.training.order import Shuffled, draw
 from ghn_init.training.spaces import Space
@@ -149,10 +149,7 @@ class Trainer:
     def _batches(self, position: int) -> list[tuple[Tensor, Tensor]]:
         size, steps = self.config.batch_size, self.config.inner_steps
         indices = torch.tensor(self._images.take(position * size * steps, size * steps))
-        return [
-            (prepare(self.data.images[part], self.config.image_size), self.data.labels[part])
-            for part in indices.split(size)
-        ]
+        return [self.data.batch(part, self.config.image_size) for part in indices.split(size)]
 
     def _learning_rate(self) -> float:
         config = self.config

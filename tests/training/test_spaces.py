@@ -93,3 +93,14 @@ def test_a_registered_family_is_drawn_held_out_and_leaves_the_others_alone():
     assert drawn.fingerprint not in {each.fingerprint for each in held_out("wide", 100)}
     with pytest.raises(ConfigError, match="there already"):
         register_family("wide", FAMILIES["resnet"])
+
+
+def test_the_splits_lie_outside_the_distribution_of_training():
+    def most(family: str, key: str) -> int:
+        return max(each.args[key] for each in held_out(family, 40))
+
+    assert min(each.args["channels"] for each in held_out("cells-wide", 40)) > most("cells", "channels")
+    assert min(each.args["cells"] for each in held_out("cells-deep", 40)) > most("cells", "cells")
+    steps = [len(each.args["normal"]) for each in held_out("cells", 40)]
+    assert min(len(each.args["normal"]) for each in held_out("cells-dense", 40)) > max(steps)
+    assert {each.args["norm"] for each in held_out("cells-bn-free", 40)} == {"ln", "none"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Mapping
@@ -14,15 +13,16 @@ import torch
 from torch import nn
 
 from ghn_init.api import apply
-from ghn_init.errors import GHNInitError
 from ghn_init.ghn import GHN
 from ghn_init.isolation import own_generators
 from ghn_init.ranking.candidates import Candidate
 from ghn_init.ranking.costs import count_parameters, forward_flops, latency
 from ghn_init.ranking.evidence import Evidence, moved
-from ghn_init.ranking.proxies import proxy_named
+from ghn_init.ranking.progress import fingerprint
+from ghn_init.ranking.proxies import on_a_copy
 from ghn_init.ranking.ranking import Ranked, pack
 from ghn_init.ranking.scores import correct, take_steps
+from ghn_init.tracing.trace import trace
 from ghn_init.training.targets import use_batch_statistics
 
 logger = logging.getLogger("ghn_init")
@@ -43,28 +43,45 @@ class Task:
     seed: int
     device: torch.device
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a result depends on, JSON-able."""
+        return {
+            **{"ghn": str(self.ghn.source), "ghn_digest": fingerprint(self.ghn)},
+            **{"images": len(self.score), "data": self.score.digest, "steps": self.steps, "lr": self.lr},
+            **{"train_data": None if self.train is None else self.train.digest, "latency": self.timed},
+            **{"proxies": list(self.proxies), "seed": self.seed},
+        }
+
 
 def assess(candidate: Candidate, task: Task) -> dict[str, Any]:
-    """One candidate's row: the entry's fields, and which examples it classified correctly."""
+    """One candidate's row.
+
+    Returns:
+        ``entry``, the fields of :class:`Ranked`; ``right``, which examples it classified correctly; and
+        ``misfit``, whether it failed on the data and would run on inputs of its own.
+    """
     start = time.perf_counter()
     try:
         with own_generators(task.seed):
             entry, right = _assess(candidate, task)
         entry = {**entry, "seconds": round(time.perf_counter() - start, 3)}
-        return {"entry": entry, "right": pack(right)}
-    except (
-        GHNInitError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        ArithmeticError,
-        ImportError,
-    ) as error:
+        return {"entry": {"error": None, **entry}, "right": pack(right), "misfit": False}
+    except Exception as error:  # noqa: BLE001 - a candidate's own code raises whatever it likes
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         logger.warning("%s is not ranked: %s", candidate.name, reason)
-        return {"entry": asdict(Ranked(candidate.name, error=reason)), "right": ""}
+        entry = asdict(Ranked(candidate.name, error=reason))
+        return {"entry": entry, "right": "", "misfit": _runs_otherwise(candidate, task)}
+
+
+def _runs_otherwise(candidate: Candidate, task: Task) -> bool:
+    """Whether a candidate that failed can be built and traced with inputs that are found for it."""
+    try:
+        with own_generators(task.seed):
+            trace(candidate.build(task.classes, task.score.shape))
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
 
 
 def _assess(candidate: Candidate, task: Task) -> tuple[dict[str, Any], np.ndarray]:
@@ -102,19 +119,11 @@ def _assess(candidate: Candidate, task: Task) -> tuple[dict[str, Any], np.ndarra
 
 
 def _proxies(model: nn.Module, task: Task, first: Any) -> dict[str, float]:
-    """Proxy → score, each on a copy of its own; one that fails on this network is left out.
-
-    Weights that start at zero (heads, mostly) would make everything before them look useless: on the copy
-    they are drawn at random.
-    """
+    """Proxy → score; one that fails on this network is left out."""
     found = {}
     for name in task.proxies:
         try:
-            twin = copy.deepcopy(model).eval()
-            for parameter in twin.parameters():
-                if parameter.ndim > 1 and not parameter.any():
-                    nn.init.kaiming_uniform_(parameter)
-            value = proxy_named(name)(twin, first, task.score.labels[0].to(task.device))
+            value = on_a_copy(name, model, first, task.score.labels[0].to(task.device))
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             logger.info("%s failed: %s", name, error)
             continue

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
-from ghn_init.errors import ConfigError, GHNInitError
+from ghn_init.errors import ConfigError, DataError, GHNInitError
 from ghn_init.ranking.costs import count_parameters, forward_flops
 from ghn_init.training.spaces import Architecture, Space
 
@@ -26,11 +27,13 @@ class Candidate:
         name: Unique among the candidates.
         make: Number of classes, image shape ``(C, H, W)`` (None where inputs are no images) to a module.
         given: Whether ``make`` returns a module that belongs to the caller.
+        square: Whether it takes square images of three channels only.
     """
 
     name: str
     make: Callable[[int, tuple[int, ...] | None], nn.Module]
     given: bool = False
+    square: bool = False
 
     def build(self, classes: int, shape: tuple[int, ...] | None) -> nn.Module:
         """A module of the ranking's own: a module that was given is copied, weights and all.
@@ -84,7 +87,7 @@ def _candidate(name: str, model: Model) -> Candidate:
     if isinstance(model, str):
         return Candidate(name, partial(_timm, model))
     if isinstance(model, Architecture):
-        return Candidate(name, partial(_architecture, model))
+        return Candidate(name, partial(_architecture, model), square=True)
     if callable(model):
         return Candidate(name, partial(_called, model))
     raise ConfigError(
@@ -116,8 +119,22 @@ def _timm(name: str, classes: int, shape: tuple[int, ...] | None) -> nn.Module:
     return timm.create_model(name, **options)
 
 
+def check_shape(waiting: Iterable[Candidate], shape: tuple[int, ...] | None) -> None:
+    """Refuse data that a space of architectures cannot take, before anything is built.
+
+    Raises:
+        DataError: A candidate takes square images of three channels, and the data are others.
+    """
+    for candidate in waiting:
+        if candidate.square and (shape is None or shape[0] != 3 or shape[1] != shape[2]):
+            raise DataError(
+                f"{candidate.name} takes images of shape (3, S, S), and the data's are "
+                f"{'no images' if shape is None else shape}"
+            )
+
+
 def sample_space(
-    space: Space,
+    space: Space | str,
     number: int,
     *,
     max_parameters: float | None = None,
@@ -125,19 +142,23 @@ def sample_space(
     classes: int = 10,
     image_size: int = 32,
     draws: int = 10_000,
+    seed: int = 0,
+    progress: bool | None = None,
 ) -> dict[str, Architecture]:
     """The first ``number`` different architectures of a space that fit a budget.
 
     Built on the meta device only.
 
     Args:
-        space: Where to draw from; its seed decides.
+        space: Where to draw from, or the name of a family.
         number: How many.
         max_parameters: Largest number of parameters.
         max_flops: Largest number of floating-point operations of one image's forward pass.
         classes: Classes of the networks that are counted.
         image_size: Side of the images in pixels.
         draws: Give up after so many.
+        seed: Of the draws from a family; a space has its own.
+        progress: Show a progress bar; by default where stderr is a terminal.
 
     Returns:
         Name → architecture, as :func:`ghn_init.rank` takes it.
@@ -145,14 +166,18 @@ def sample_space(
     Raises:
         ConfigError: Fewer than ``number`` were found in ``draws`` draws.
     """
+    if isinstance(space, str):
+        space = Space({space: 1.0}, seed)
     found: dict[str, Architecture] = {}
-    for index in range(draws):
-        drawn = space[index]
-        name = f"{drawn.family}-{drawn.fingerprint[:8]}"
-        if name not in found and fits(drawn, max_parameters, max_flops, classes, image_size):
-            found[name] = drawn
-        if len(found) == number:
-            return found
+    with tqdm(total=number, unit="sample", disable=None if progress is None else not progress) as bar:
+        for index in range(draws):
+            drawn = space[index]
+            name = f"{drawn.family}-{drawn.fingerprint[:8]}"
+            if name not in found and fits(drawn, max_parameters, max_flops, classes, image_size):
+                found[name] = drawn
+                bar.update()
+            if len(found) == number:
+                return found
     raise ConfigError(
         f"{len(found)} of {number} architectures were found in {draws} draws within max_parameters="
         f"{max_parameters}, max_flops={max_flops}: widen the budget or ask for fewer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,14 +40,17 @@ class Evidence:
         first = self.inputs[0]
         return tuple(first.shape[1:]) if isinstance(first, Tensor) and first.ndim == 4 else None
 
-    def head(self, images: int) -> Evidence:
-        """The first batches, until they hold ``images`` or more."""
-        held = 0
-        for index, labels in enumerate(self.labels):
-            held += len(labels)
-            if held >= images:
-                return Evidence(self.inputs[: index + 1], self.labels[: index + 1])
-        return self
+    @property
+    def digest(self) -> str:
+        """Of everything in it."""
+        found = hashlib.sha256()
+        for inputs, labels in zip(self.inputs, self.labels, strict=True):
+            parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+            for part in [*parts, labels]:
+                if isinstance(part, Tensor):
+                    values = part.detach().cpu().contiguous().flatten().view(torch.uint8)
+                    found.update(f"{part.dtype} {tuple(part.shape)}".encode() + values.numpy().tobytes())
+        return found.hexdigest()[:16]
 
     def halves(self) -> tuple[Evidence, Evidence]:
         """Batches in turn, so that both halves are alike.
@@ -105,8 +109,8 @@ def _collected(batches: Iterable[Any], images: int) -> Evidence:
             )
         if len(labels) and int(labels.min()) < 0:
             raise DataError(f"a label is {int(labels.min())}: class indices start at 0")
-        if isinstance(inputs, Tensor) and len(inputs) != len(labels):
-            raise DataError(f"a batch has {len(inputs)} inputs but {len(labels)} labels")
+        if isinstance(inputs, Tensor):
+            _check_shape(inputs, labels, found.inputs[0] if found.inputs else inputs)
         if len(labels):
             found.inputs.append(inputs)
             found.labels.append(labels.long())
@@ -115,6 +119,26 @@ def _collected(batches: Iterable[Any], images: int) -> Evidence:
     if not found.labels:
         raise DataError("the data holds no labelled example")
     return found
+
+
+def _check_shape(inputs: Tensor, labels: Tensor, first: Any) -> None:
+    """Refuse what no network could take, with the numbers."""
+    shape = tuple(inputs.shape)
+    if len(inputs) != len(labels):
+        raise DataError(f"a batch has {len(inputs)} inputs but {len(labels)} labels")
+    if inputs.ndim != 4:
+        return
+    if isinstance(first, Tensor) and first.shape[1:] != inputs.shape[1:]:
+        raise DataError(f"images of shapes {tuple(first.shape[1:])} and {shape[1:]}: all must have one shape")
+    if shape[1] not in (1, 3, 4) and shape[3] in (1, 3, 4):
+        raise DataError(
+            f"images of shape {shape} have their channels last: give (B, C, H, W), inputs.permute(0, 3, 1, 2)"
+        )
+    if not inputs.dtype.is_floating_point:
+        raise DataError(
+            f"images of shape {shape} are {inputs.dtype}: scale them to floats as for training, for example "
+            "(inputs / 255 - mean) / std"
+        )
 
 
 def _parts(batch: Any) -> tuple[Any, Tensor]:

@@ -46,6 +46,25 @@ def proxy_named(name: str) -> Proxy:
     return PROXIES[name]
 
 
+def on_a_copy(name: str, model: nn.Module, inputs: Any, labels: Tensor) -> float:
+    """A proxy's score of a model that stays as it is.
+
+    Weights that start at zero (heads, mostly) would make everything before them look useless: on the copy
+    they are drawn at random.
+
+    Args:
+        name: Of the proxy.
+        model: With its own initial weights.
+        inputs: One batch.
+        labels: Class indices ``(B,)``.
+    """
+    twin = copy.deepcopy(model).eval()
+    for parameter in twin.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            nn.init.kaiming_uniform_(parameter)
+    return proxy_named(name)(twin, inputs, labels)
+
+
 @register_proxy("synflow")
 def synflow(model: nn.Module, inputs: Any, labels: Tensor) -> float:
     """Logarithm of the synaptic flow of Tanaka et al., 2020 (eq. 2), summed over parameters as in

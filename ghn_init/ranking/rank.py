@@ -9,13 +9,17 @@ from tqdm import tqdm
 
 from ghn_init.default import resolve_ghn
 from ghn_init.errors import ConfigError, DataError
+from ghn_init.ghn import GHN
 from ghn_init.ranking.assess import Task
-from ghn_init.ranking.candidates import Model, candidates
+from ghn_init.ranking.candidates import Candidate, Model, candidates, check_shape
 from ghn_init.ranking.evidence import Evidence, evidence
-from ghn_init.ranking.processes import place, run_all
+from ghn_init.ranking.processes import is_first, meet, place, run_all
 from ghn_init.ranking.progress import Progress
 from ghn_init.ranking.proxies import proxy_named
 from ghn_init.ranking.ranking import Ranked, Ranking, unpack, with_intervals
+
+_MISFITS = 3
+"""So many candidates that do not take the data, and none that does, and the data is wrong."""
 
 
 def rank(
@@ -84,37 +88,57 @@ def rank(
         proxy_named(name)
     waiting = candidates(models)
     loaded = resolve_ghn(ghn, **hub)
-    classes = loaded.config.num_classes
     scored, train = _evidence(data, train_data, images, batch_size, steps)
-    for part in (scored, train):
-        if part is not None and part.classes > classes:
-            raise DataError(
-                f"the labels go up to {part.classes - 1}, and {loaded.source or 'the GHN'} predicts "
-                f"{classes} classes: rank with a GHN that was trained for {part.classes} or more"
-            )
+    _check(loaded, scored, train)
+    check_shape(waiting, scored.shape)
     task = Task(
-        *(loaded, scored, train, classes, steps, lr, tuple(proxies), measure_latency, seed),
+        *(loaded, scored, train, loaded.config.num_classes, steps, lr, tuple(proxies), measure_latency, seed),
         device=place(device),
     )
-    settings = {
-        **{"ghn": str(loaded.source), "images": len(scored), "steps": steps, "lr": lr},
-        **{"proxies": list(proxies), "seed": seed},
-    }
-    journal = Progress(resume, settings)
-    todo = [candidate for candidate in waiting if candidate.name not in journal.rows]
-    with tqdm(
-        total=len(waiting),
-        initial=len(waiting) - len(todo),
-        unit="model",
-        disable=None if progress is None else not progress,
-    ) as bar:
-        for row in run_all(todo, task, workers):
-            journal.add(row)
-            bar.update()
+    journal = Progress(resume, task.settings, first=is_first())
+    meet()
+    journal.read()
+    meet()
+    _assess_all(waiting, task, journal, workers, progress)
     rows = [journal.rows[candidate.name] for candidate in waiting]
     entries = [Ranked(**row["entry"]) for row in rows]
     right = {row["entry"]["name"]: unpack(row["right"], len(scored)) for row in rows if row["right"]}
-    return Ranking(with_intervals(entries, right, seed), images=len(scored), settings=settings)
+    return Ranking(with_intervals(entries, right, seed), images=len(scored), settings=task.settings)
+
+
+def _assess_all(
+    waiting: Sequence[Candidate], task: Task, journal: Progress, workers: int, progress: bool | None
+) -> None:
+    """Assess what the journal does not hold yet.
+
+    Raises:
+        DataError: The first candidates, each able to run on inputs of its own, do not take the data.
+    """
+    todo = [candidate for candidate in waiting if candidate.name not in journal.rows]
+    hidden = (None if progress is None else not progress) if is_first() else True
+    passed = any(row["entry"]["error"] is None for row in journal.rows.values())
+    misfits: list[str] = []
+    with tqdm(total=len(waiting), initial=len(waiting) - len(todo), unit="model", disable=hidden) as bar:
+        for row, ours in run_all(todo, task, workers):
+            passed = passed or row["entry"]["error"] is None
+            misfits += [f"{row['entry']['name']}: {row['entry']['error']}"] if row.pop("misfit") else []
+            if not passed and len(misfits) >= min(_MISFITS, len(todo)):
+                raise DataError(
+                    f"no candidate takes the data, of shape {task.score.shape}: {'; '.join(misfits)}"
+                )
+            journal.add(row, write=ours)
+            bar.update()
+
+
+def _check(ghn: GHN, scored: Evidence, train: Evidence | None) -> None:
+    for part in (scored, train):
+        if part is not None and part.classes > ghn.config.num_classes:
+            raise DataError(
+                f"the labels go up to {part.classes - 1}, and {ghn.source or 'the GHN'} predicts "
+                f"{ghn.config.num_classes} classes: rank with a GHN that was trained for {part.classes}"
+            )
+    if train is not None and train.shape != scored.shape:
+        raise DataError(f"train_data has images of shape {train.shape}, and data of shape {scored.shape}")
 
 
 def _evidence(

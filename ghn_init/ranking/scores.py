@@ -26,21 +26,28 @@ def correct(model: nn.Module, data: Evidence, classes: int, device: torch.device
 
 def take_steps(
     model: nn.Module, data: Evidence, classes: int, device: torch.device, *, steps: int, lr: float
-) -> None:
+) -> list[float]:
     """Train in place: AdamW with a cosine from ``lr`` to 0, gradient norm at most 1, batches in order.
 
     A step whose gradient is not finite is left out.
+
+    Returns:
+        Cross-entropy in nats on each step's batch, before the step.
     """
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    losses = []
     with torch.enable_grad():
         for step in range(steps):
             index = step % len(data.labels)
             optimizer.zero_grad(set_to_none=True)
             scores = logits(model, moved(data.inputs[index], device), classes)
-            F.cross_entropy(scores, data.labels[index].to(device)).backward()
+            loss = F.cross_entropy(scores, data.labels[index].to(device))
+            loss.backward()
+            losses.append(float(loss.detach()))
             if torch.isfinite(nn.utils.clip_grad_norm_(parameters, 1.0)):
                 optimizer.step()
             schedule.step()
+    return losses

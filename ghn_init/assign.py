@@ -12,10 +12,11 @@ from ghn_init.assigning.agreement import agreeing
 from ghn_init.assigning.binding import Binding, bind, holders
 from ghn_init.assigning.journal import Journal
 from ghn_init.assigning.meta import MetaTarget, materialise_rest
-from ghn_init.assigning.targets import RefusedError
+from ghn_init.assigning.targets import PlainTarget, RefusedError
 from ghn_init.errors import AssignError, GHNInitError, PredictionError
+from ghn_init.parallel import is_distributed
 
-__all__ = ["Binding", "Journal", "Outcome", "agreeing", "bind", "holders", "write"]
+__all__ = ["Binding", "Journal", "Outcome", "agreeing", "bind", "holders", "own_value", "write"]
 
 
 @dataclass
@@ -70,6 +71,22 @@ def write(
             if binding.materialize is not None:
                 outcome.left_on_meta = materialise_rest(binding.model, binding.materialize, journal)
     return outcome
+
+
+def own_value(binding: Binding, name: str) -> Tensor:
+    """The values that a model has now where a predicted tensor would be written.
+
+    Raises:
+        AssignError: They cannot be read without running the model's own code or asking other processes: the
+            tensor is parametrised, offloaded, sharded or on the meta device.
+    """
+    target = binding.targets[name]
+    if not isinstance(target, PlainTarget) or is_distributed(target.tensor):
+        raise AssignError(
+            f"parameter {name!r} has no values at hand to blend with (it is parametrised, offloaded, sharded "
+            "or on the meta device): blend with base='kaiming', or apply before that"
+        )
+    return target.tensor.detach()
 
 
 def _write_group(binding: Binding, group: Mapping[str, Tensor], undo: Journal, outcome: Outcome) -> None:

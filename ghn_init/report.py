@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
+from ghn_init.tensor_statistics import Change, changes_from_dict, changes_to_dict
+
 if TYPE_CHECKING:
+    from rich.console import RenderResult
     from torch import nn
 
     from ghn_init.graph import ArchGraph
@@ -43,6 +47,8 @@ class InitReport:
         sizes: Parameter name → number of elements (of a tied parameter under each of its names).
         tied: Further name of a tied parameter → its first name.
         model: What the model is called.
+        statistics: Parameter name → its values before and after, where :func:`ghn_init.apply` was asked for
+            them; of a tied parameter under its first name.
     """
 
     predicted: Mapping[str, int]
@@ -55,6 +61,7 @@ class InitReport:
     sizes: Mapping[str, int] = field(default_factory=dict)
     tied: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
+    statistics: Mapping[str, Change] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -103,6 +110,7 @@ class InitReport:
             "graph": {"nodes": len(self.graph), "edges": len(self.graph.edges), **self.graph.type_counts},
             "timings": dict(self.timings),
             "notes": list(self.notes),
+            **({"statistics": changes_to_dict(self.statistics)} if self.statistics else {}),
         }
 
     @classmethod
@@ -119,11 +127,38 @@ class InitReport:
             sizes=data["sizes"],
             tied=data["tied"],
             model=data["model"],
+            statistics=changes_from_dict(data.get("statistics", {})),
         )
 
     def to_json(self, **options: Any) -> str:
         """:meth:`to_dict` as JSON text; ``options`` go to :func:`json.dumps`."""
         return json.dumps(self.to_dict(), **options)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """One self-contained page: the graph with its blocks folded, and what was done to every parameter.
+
+        Norms and histograms are in it where :func:`ghn_init.apply` was called with ``statistics=True``. It
+        fetches nothing, and names and reasons are text in it, whatever they contain.
+
+        Args:
+            path: File to write it to.
+
+        Returns:
+            The HTML.
+        """
+        from ghn_init.report_views import as_page
+
+        return as_page(self, path)
+
+    def _repr_html_(self) -> str:
+        from ghn_init.report_views import as_cell
+
+        return as_cell(self)
+
+    def __rich_console__(self, console: Any, options: Any) -> RenderResult:
+        from ghn_init.report_views import as_rich
+
+        return as_rich(self)
 
     def _elements(self, names: Mapping[str, Any]) -> int:
         return sum(self.sizes.get(name, 0) for name in names if name not in self.tied)

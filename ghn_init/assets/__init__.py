@@ -1,4 +1,4 @@
-"""Files shipped with the package: the bundled GHN and a small real subset of Fashion-MNIST."""
+"""Files shipped with the package: the bundled GHN, a subset of Fashion-MNIST, the page of a report."""
 
 from __future__ import annotations
 
@@ -7,3 +7,4 @@ from pathlib import Path
 ASSETS = Path(__file__).resolve().parent
 BUNDLED_GHN = ASSETS / "bundled"
 FASHION_MNIST_SUBSET = ASSETS / "fashion_mnist" / "subset.npz"
+PAGE = ASSETS / "page"

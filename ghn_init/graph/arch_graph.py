@@ -70,6 +70,11 @@ class Node:
         """Row of the type embedding."""
         return PRIMITIVE_INDEX[self.primitive]
 
+    @property
+    def place(self) -> str:
+        """Path of the module that the operation belongs to; empty for the model itself."""
+        return self.module or (self.params[0].name.rpartition(".")[0] if self.params else "")
+
 
 @dataclass(frozen=True, eq=False)
 class ArchGraph:
@@ -196,6 +201,14 @@ class ArchGraph:
         from ghn_init.graph.draw import plot
 
         return plot(self, path, **options)
+
+    def to_html(self, path: str | None = None, **options: Any) -> str:
+        """The graph as one interactive page, written to ``path`` if given; see
+        :func:`ghn_init.graph.page.page`.
+        """
+        from ghn_init.graph.page import page
+
+        return page(self, path, **options)
 
 
 def _node_from_dict(data: Mapping[str, Any]) -> Node:

@@ -173,14 +173,10 @@ def _label(ax: Axes, x: float, y: float, node: Node, colour: str) -> None:
         shape = "×".join(map(str, node.shape)) if node.params else "×".join(map(str, node.shape[2:]))
         ax.text(x, y - 0.12, node.primitive, size=7.5, weight="bold", color=colour, **centred)
         ax.text(x, y + 0.13, shape, size=5.5, color=colour, **centred)
-    where = _where(node)
+    where = node.place
     if where and node.primitive != "input":
         text = where if len(where) <= 20 else "…" + where[-19:].lstrip(".")
         ax.text(x, y + 0.385, text, size=4.6, color="#5a6b7a", bbox=PLAIN, **centred)
-
-
-def _where(node: Node) -> str:
-    return node.module or (node.params[0].name.rpartition(".")[0] if node.params else "")
 
 
 def _draw_blocks(ax: Axes, graph: ArchGraph, layout: Layout, detailed: bool) -> None:
@@ -203,7 +199,7 @@ def block_starts(graph: ArchGraph, most: int = 40) -> list[tuple[int, str]]:
     for level in range(1, 6):
         runs: list[tuple[int, str]] = []
         for index, node in enumerate(graph.nodes):
-            name = ".".join(_where(node).split(".")[:level])
+            name = ".".join(node.place.split(".")[:level])
             if name and (not runs or runs[-1][1] != name):
                 runs.append((index, name))
         if len(runs) > most:

@@ -43,6 +43,25 @@ SYMBOLS: dict[str, str] = {
 }
 """One character per primitive: the second channel beside colour."""
 
+OUTLINES: dict[str, str] = {
+    "max_pool": "funnel",
+    "avg_pool": "funnel",
+    "sep_conv": "octagon",
+    "dil_conv": "diamond",
+    "conv": "square",
+    "msa": "hexagon",
+    "cse": "house",
+    "sum": "circle",
+    "concat": "circle",
+    "input": "arrow",
+    "bias": "slant",
+    "bn": "pill",
+    "ln": "pill",
+    "pos_enc": "slant",
+    "glob_avg": "cone",
+}
+"""The outline of each primitive's sign on the interactive page: the third channel."""
+
 
 def text_colour(background: str) -> str:
     """``"black"`` or ``"white"``, whichever reads better on a ``#rrggbb`` background (WCAG luminance)."""

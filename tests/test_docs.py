@@ -3,55 +3,30 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from doc_blocks import FENCE, ROOT, blocks, run
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(
-    r"^(?P<mark><!-- not run: (?P<why>.+?) -->\n)?^```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```", re.M | re.S
-)
-
-
-def blocks(page: Path) -> list[tuple[int, str]]:
-    """Line number and text of the blocks to run; one under ``<!-- not run: reason -->`` is only compiled."""
-    found = []
-    text = page.read_text(encoding="utf-8")
-    for match in FENCE.finditer(text):
-        if match["language"] != "python":
-            continue
-        line = text.count("\n", 0, match.start("code")) + 1
-        compile(match["code"], f"{page.name}:{line}", "exec")
-        if not match["why"]:
-            found.append((line, match["code"]))
-    return found
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GHN_INIT_DEFAULT", "bundled")
-    script = "\n".join(
-        # each block keeps its line numbers, so that a failure points into the page
-        f"exec(compile({chr(10) * (line - 1) + code!r}, {str(page)!r}, 'exec'))"
-        for line, code in blocks(page)
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_python_blocks_run_and_print_what_the_page_says(page: Path, tmp_path: Path):
+    for block, printed in run(page, tmp_path):
+        if block.printed is not None:
+            assert printed == block.printed, f"{page.name}:{block.line}; python tests/doc_blocks.py {page}"
 
 
-def test_blocks_are_found_and_marks_need_a_reason():
-    assert any(blocks(page) for page in PAGES)
+def test_blocks_are_found_and_marks_belong_to_one():
+    assert any(block.runs for page in PAGES for block in blocks(page))
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        assert text.count("<!-- not run") == sum(1 for match in FENCE.finditer(text) if match["why"]), (
-            page.name
-        )
+        marks = len(re.findall(r"^<!-- (?:not run|needs): ", text, re.M))
+        assert marks == sum(1 for match in FENCE.finditer(text) if match["mark"]), page.name
+        printed = len(re.findall(r"^<!-- printed -->", text, re.M))
+        assert printed == sum(1 for match in FENCE.finditer(text) if match["printed"] is not None), page.name
+        assert len(re.findall(r"^```python", text, re.M)) == len(blocks(page)), page.name
 
 
 def test_relative_links_of_the_readme_exist():

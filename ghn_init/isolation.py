@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 import threading
@@ -45,6 +46,7 @@ class Surroundings:
         self._dtype = torch.get_default_dtype()
         self._autocast = {kind: torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")}
         self._generators = _generators() if _draws_alone() else []
+        self._collects = gc.isenabled()
 
     def __enter__(self) -> Surroundings:
         return self
@@ -61,6 +63,24 @@ class Surroundings:
         for set_state, state in self._generators:
             set_state(state)
         torch.set_grad_enabled(self._gradients)
+        if self._collects:
+            gc.enable()
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Run a block without garbage collection, which reads every object of the process.
+
+    For blocks that make many small objects and keep them, as copies of models are.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _generators() -> list[tuple[Callable[[Any], object], Any]]:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ghn_init.copying import copied_plainly, copied_state, make_shells
+
 _HOME = "torch.distributed"
 _STATE = "__composable_api"
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
@@ -103,24 +105,26 @@ def copy_undistributed(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
         model: The user's model; only read.
         memo: The deep copy's memo; filled.
     """
-    shells: list[tuple[nn.Module, nn.Module]] = []
+    shells: list[tuple[nn.Module, type[nn.Module]]] = []
     kept_hooks: list[tuple[OrderedDict[Any, Any], dict[Any, Any]]] = []
     for module in model.modules():
         own = _own_class(type(module))
-        if own is not type(module):
-            memo[id(module)] = nn.Module.__new__(own)
-            shells.append((module, memo[id(module)]))
+        if id(module) not in memo and (own is not type(module) or copied_plainly(own)):
+            shells.append((module, own))
         for name in _HOOKS:
             hooks = module.__dict__[name]
+            if not hooks:
+                continue
             kept = {key: hook for key, hook in hooks.items() if not _distributes(hook)}
             if len(kept) < len(hooks):
                 memo[id(hooks)] = OrderedDict()
                 kept_hooks.append((memo[id(hooks)], kept))
+    make_shells(shells, memo)
     for hooks, kept in kept_hooks:
         hooks.update(copy.deepcopy(kept, memo))
-    for module, shell in shells:
-        state = {key: value for key, value in module.__dict__.items() if not key.startswith(_STATE)}
-        shell.__setstate__(copy.deepcopy(state, memo))
+    for module, own in reversed(shells):
+        state = copied_state(module, memo, without=None if own is type(module) else _STATE)
+        memo[id(module)].__setstate__(state)
     copied = copy.deepcopy(model, memo)
     for module in copied.modules():
         if _distributes(module.__dict__.get("forward")):

@@ -95,7 +95,7 @@ def holders(model: nn.Module, name: str) -> tuple[Tensor, ...]:
     computed = _computed_target(name, module, attribute)
     if computed is not None:
         return computed.parameters
-    tensor = dict(module.named_parameters(recurse=False, remove_duplicate=False)).get(attribute)
+    tensor = dict(module._parameters.items()).get(attribute)  # a scripted module has no plain dict of them
     return () if tensor is None else (tensor,)
 
 
@@ -123,7 +123,7 @@ def _target(model: nn.Module, name: str, device: torch.device | None) -> Target:
         return ShardedComputedTarget(module, functools.partial(_computed, name, attribute))
     if computed is not None:
         return computed
-    tensor = dict(module.named_parameters(recurse=False, remove_duplicate=False)).get(attribute)
+    tensor = dict(module._parameters.items()).get(attribute)  # a scripted module has no plain dict of them
     if tensor is None:
         raise AssignError(f"{name!r} is no parameter of the model, so nothing can be written into it")
     if not tensor.is_meta:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import is_lazy
 
 from ghn_init.errors import TraceError
 from ghn_init.tracing.leaf import inside
@@ -36,13 +36,14 @@ def check_traceable(model: nn.Module, leaves: Iterable[str] = ()) -> None:
             )
             raise TraceError(f"{where} {reason}{_way_out(path)}")
     count = 0
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+    parameters = list(model.named_parameters())
+    for name, tensor in [*parameters, *model.named_buffers()]:
+        if is_lazy(tensor):
             raise TraceError(
                 f"{name!r} is not initialised yet (a lazy module). Run the model once on real inputs, "
                 "then trace it."
             )
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters:
         count += 1
         if parameter.layout is torch.strided and _overlaps(parameter):
             raise TraceError(

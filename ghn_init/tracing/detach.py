@@ -33,7 +33,7 @@ def detach_functions(module: nn.Module, memo: dict[int, Any]) -> None:
             for key, hook in list(hooks.items()):
                 hooks[key] = detached(hook, memo)
         for key, value in part.__dict__.items():
-            if isinstance(value, (types.FunctionType, functools.partial)):
+            if type(value) is types.FunctionType or isinstance(value, functools.partial):
                 part.__dict__[key] = detached(value, memo)
 
 

@@ -52,7 +52,8 @@ def from_layers(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, A
 
 def _layer_shapes(module: nn.Module) -> list[tuple[tuple[int, ...], bool]]:
     """Input shapes that a layer takes, and whether they hold whole numbers; nothing for other modules."""
-    if not any(True for _ in module.parameters(recurse=False)) and not hasattr(module, "parametrizations"):
+    owned = any(parameter is not None for parameter in module._parameters.values())
+    if not owned and "parametrizations" not in module._modules:
         return []
 
     def size(name: str) -> int:

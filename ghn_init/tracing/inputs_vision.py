@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def _channels(model: nn.Module, declared: Any) -> list[int]:
     names = _field(declared, "first_conv")
     modules = dict(model.named_modules())
     layers = [modules.get(name) for name in ([names] if isinstance(names, str) else names or [])]
-    for layer in [*layers, *first_layers(model)]:
+    for layer in chain(layers, first_layers(model)):
         if layer is not None and len(getattr(layer, "kernel_size", ())) == 2:
             return [int(layer.in_channels)]  # type: ignore[arg-type]
     return []
@@ -50,12 +51,20 @@ def _field(declared: Any, name: str) -> Any:
     return declared.get(name) if isinstance(declared, Mapping) else getattr(declared, name, None)
 
 
+def _attribute(module: nn.Module, name: str) -> Any:
+    """``getattr`` with ``None`` for none, for most modules without the costly error of ``nn.Module``."""
+    plain = type(module).__getattr__ is nn.Module.__getattr__
+    if plain and name not in module.__dict__ and not hasattr(type(module), name):
+        return None
+    return getattr(module, name, None)
+
+
 def _declared_sizes(model: nn.Module) -> list[tuple[int, int]]:
     """Sizes that the model or one of its modules was built for."""
     sizes: list[tuple[int, int]] = []
     for module in model.modules():
         for name in ("img_size", "image_size"):
-            value = getattr(module, name, None)
+            value = _attribute(module, name)
             if isinstance(value, int) and value > 0:
                 sizes.append((value, value))
             elif (

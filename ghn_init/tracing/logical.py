@@ -25,7 +25,7 @@ def collapse(module: nn.Module, stand_ins: StandIns) -> None:
         stand_ins: How tensors without values are made.
     """
     for path, part in list(module.named_modules()):
-        if parametrize.is_parametrized(part):
+        if "parametrizations" in part._modules and parametrize.is_parametrized(part):
             _collapse_parametrizations(part, path, stand_ins)
         for key, hook in list(part._forward_pre_hooks.items()):
             name = getattr(hook, "name", None) or getattr(hook, "_tensor_name", None)

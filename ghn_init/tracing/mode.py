@@ -14,6 +14,7 @@ from torch.utils._device import _device_constructors
 from ghn_init.errors import TraceError
 from ghn_init.tracing.execution import Execution
 from ghn_init.tracing.guesses import Guesses
+from ghn_init.tracing.shapes import ShapeCache
 from ghn_init.tracing.special import PLAIN_ANSWERS, SPECIAL
 from ghn_init.tracing.transforms import call_inside, flex_attention, transforming
 from ghn_init.tracing.values import (
@@ -22,6 +23,7 @@ from ghn_init.tracing.values import (
     bind,
     binding_of,
     describe,
+    elements_held,
     fx_argument,
     map_tensors,
     storage_key,
@@ -66,6 +68,7 @@ class Recorder(TorchFunctionMode):
         self.generator = torch.Generator().manual_seed(0)
         self.constructors = _device_constructors()
         self.failure: tuple[BaseException, str] | None = None
+        self._shapes = ShapeCache()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -153,7 +156,11 @@ class Recorder(TorchFunctionMode):
 
     def emit(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         """Append a call_function node; arguments are in fx form."""
-        node = self.graph.create_node("call_function", func, args, kwargs)
+        node = self.graph.create_node("call_function", func, name=getattr(func, "__name__", "operation"))
+        # Given to create_node, they would be searched for symbolic sizes, which there are none of.
+        node.args = args
+        if kwargs:
+            node.kwargs = kwargs
         node.meta["module"] = self.stack[-1]
         return node
 
@@ -184,9 +191,7 @@ class Recorder(TorchFunctionMode):
             run: What to run instead of ``func``.
             known: Whether the value may be computed.
         """
-        inputs = list(tensors_in(args))
-        if kwargs:
-            inputs.extend(tensors_in(kwargs))
+        inputs = tensors_in((args, kwargs)) if kwargs else tensors_in(args)
         self.time += 1
         links = {id(tensor): self.link(tensor) for tensor in inputs}
         known = known and all(link.known for link in links.values())
@@ -194,15 +199,24 @@ class Recorder(TorchFunctionMode):
             known = False
         if known and not inputs and func in self.constructors:
             known = self._small(func, args, kwargs)
+        key = None
+        if inputs and not any(link.known for link in links.values()):
+            key = self._shapes.key(func, args, kwargs)
+            recalled = None if key is None else self._shapes.recall(key, inputs)
+            if recalled is not None:
+                self._record(func, args, kwargs, recalled[0], links, recalled[1], False)
+                return recalled[0]
         execution = Execution(self.stand_ins, self.constructors, run or func, inputs, links, known)
         if func in _INDEXING or func in _SIZED:
             execution.real = {id(tensor) for tensor in tensors_in(args[1]) if links[id(tensor)].known}
         result = execution.run(args, kwargs)
         changed = execution.changed
-        outputs = list(tensors_in(result))
+        if key is not None:
+            self._shapes.learn(key, inputs, result, changed)
+        outputs = tensors_in(result)
         if not changed and all(id(tensor) in links for tensor in outputs):
             return result
-        if known and sum(tensor.numel() for tensor in outputs) > KNOWN_ELEMENTS and not changed:
+        if known and sum(map(elements_held, outputs)) > KNOWN_ELEMENTS and not changed:
             known, result = False, map_tensors(result, self.stand_ins.like)
         self._record(func, args, kwargs, result, links, changed, known)
         return result

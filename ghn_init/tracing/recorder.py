@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ghn_init.errors import InputError, TraceError
-from ghn_init.isolation import own_generators
+from ghn_init.isolation import collector_paused, own_generators
 from ghn_init.tracing.guesses import Guesses
 from ghn_init.tracing.leaf import Substitute, advice, put_leaves
 from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
@@ -235,9 +235,10 @@ def _prune(graph: fx.Graph) -> None:
 
 @contextmanager
 def plain_state() -> Iterator[None]:
-    """No gradients, no autocast, no inference mode, a deep stack; random generators as before afterwards."""
+    """No gradients, autocast, inference mode or collector, a deep stack; generators as before afterwards."""
     with (
         deep_stack(),
+        collector_paused(),
         own_generators(0),
         torch.inference_mode(False),
         torch.no_grad(),

@@ -12,6 +12,7 @@ from torch import nn
 
 from ghn_init.errors import InputError, TraceError
 from ghn_init.graph import ArchGraph
+from ghn_init.isolation import collector_paused
 from ghn_init.tracing.checks import check_traceable, closed
 from ghn_init.tracing.exported import export
 from ghn_init.tracing.inputs import Inputs, candidate_inputs, given_inputs, no_inputs
@@ -48,6 +49,7 @@ _FRONT_ENDS: dict[str, Callable[..., Recording]] = {
 }
 
 
+@collector_paused()
 def trace(
     model: nn.Module,
     example_inputs: Any = None,

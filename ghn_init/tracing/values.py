@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +13,10 @@ import torch
 from torch import Tensor, fx
 
 _KEY = "_ghn_init_binding"
+_ORDINARY = (Tensor, torch.nn.Parameter)
 _PLAIN = (
-    int,
-    float,
-    bool,
-    str,
-    complex,
-    type(None),
-    torch.dtype,
-    torch.device,
-    torch.layout,
-    torch.memory_format,
+    *(int, float, bool, str, complex, type(None)),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format),
 )
 
 
@@ -63,6 +56,13 @@ def storage_key(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
+def elements_held(tensor: Tensor) -> int:
+    """How many elements the tensor holds in memory: few, where a small tensor was expanded."""
+    if tensor.layout is not torch.strided:
+        return tensor.numel()
+    return min(tensor.numel(), tensor.untyped_storage().nbytes() // tensor.element_size())
+
+
 class StandIns:
     """Makes tensors without values: on the meta device, or fake CPU tensors.
 
@@ -86,6 +86,8 @@ class StandIns:
     def like(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """A stand-in of the same shape, strides and dtype that shares nothing."""
         dtype = dtype or tensor.dtype
+        if self.fake_mode is None and type(tensor) in _ORDINARY and tensor.layout is torch.strided:
+            return torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device=self.device)
         with self.context():
             if type(tensor).__module__.startswith("torch.") and tensor.layout is torch.strided:
                 return torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device=self.device)
@@ -96,28 +98,36 @@ class StandIns:
         return tensor.is_meta if self.fake_mode is None else tensor.is_meta or hasattr(tensor, "fake_mode")
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor inside nested tuples, lists, dicts, slices and dataclasses."""
+    found: list[Tensor] = []
+    _gather(value, found)
+    return found
+
+
+def _gather(value: Any, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
-        yield value
+        found.append(value)
+    elif type(value) in _PLAIN:
+        return
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from tensors_in(item)
+            _gather(item, found)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from tensors_in(item)
+            _gather(item, found)
     elif isinstance(value, slice):
-        yield from tensors_in((value.start, value.stop, value.step))
+        _gather((value.start, value.stop, value.step), found)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for item in dataclasses.fields(value):
-            yield from tensors_in(getattr(value, item.name, None))
+            _gather(getattr(value, item.name, None), found)
 
 
 def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
     """Copy of nested containers, slices and dataclasses with each tensor replaced by ``function(tensor)``."""
     if isinstance(value, Tensor):
         return function(value)
-    if isinstance(value, (torch.Size, str)):
+    if type(value) in _PLAIN or isinstance(value, (torch.Size, str)):
         return value
     if isinstance(value, (tuple, list)):
         items = [map_tensors(item, function) for item in value]
@@ -138,7 +148,7 @@ def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
 
 def _map_dataclass(value: Any, function: Callable[[Tensor], Any]) -> Any:
     """Copy with its tensors replaced; the object itself where it holds none."""
-    if not any(True for _ in tensors_in(value)):
+    if not tensors_in(value):
         return value
     copied = copy.copy(value)
     for item in dataclasses.fields(value):

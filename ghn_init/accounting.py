@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import nn
+from torch._guards import detect_fake_mode
 from torch.nn.modules.batchnorm import _NormBase
 
 from ghn_init.assign import Binding, Outcome, holders
@@ -48,8 +49,10 @@ def check_state(model: nn.Module, only: object) -> None:
 
     Raises:
         AssignError: There are adapters or learned prompts (as those of peft), or parameters that another
-            library holds in pieces (ZeRO-3, FSDP1).
+            library holds in pieces (ZeRO-3, FSDP1); or all tensors are fake here.
     """
+    if detect_fake_mode() is not None:
+        raise AssignError("no tensor has a value inside FakeTensorMode: call apply outside of it")
     for path, module in model.named_modules() if isinstance(model, nn.Module) else ():
         if only is None and _holds_adapters(module):
             raise AssignError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ghn_init.assigning.meta import MetaTarget
-from ghn_init.assigning.offloaded import OffloadedTarget, offloaded_memory
+from ghn_init.assigning.offloaded import OffloadedTarget, names_in_host_memory, offloaded_memory
 from ghn_init.assigning.parametrized import ParametrizedTarget, hooked_target
 from ghn_init.assigning.sharded import ShardedComputedTarget
 from ghn_init.assigning.storage import memory_key, overlapping, refuse_impossible, why_unwritable
@@ -70,11 +70,14 @@ def bind(
     names_of: dict[int, list[str]] = {}
     for name, tensor in named.items():
         names_of.setdefault(id(tensor), []).append(name)
+    kept_at = names_in_host_memory(model)
     bound = Binding(model, {}, {}, {}, {}, device)
     owners: dict[tuple[object, ...], str] = {}
     for name in names:
         target = _target(model, name, device)
         held_by = tuple(alias for t in target.parameters for alias in names_of[id(t)])
+        if isinstance(target, OffloadedTarget):
+            held_by = tuple(dict.fromkeys([*held_by, *kept_at.get(target.memory.data_ptr(), ())]))
         reason = _why_skipped(target, held_by, clashes)
         owner = owners.setdefault(_memory_of(target), name)
         bound.held_by[name] = held_by

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -40,18 +40,42 @@ def offloaded_memory(module: nn.Module, name: str, attribute: str) -> Tensor | N
         AssignError: The parameter is read from a file that must not be changed, or that a tied one does
             not read.
     """
+    for hook, kept in _maps(module):
+        if attribute in kept:
+            memory = _host_memory(kept, attribute)
+            if memory is not None:
+                return memory
+            tied = attribute in getattr(hook, "tied_params_names", ())
+            return _mapped_file(kept, name, attribute, kept[attribute], tied=tied)
+    return None
+
+
+def names_in_host_memory(model: nn.Module) -> dict[int, list[str]]:
+    """Address of offloaded memory → names of the parameters kept there: several, if they were tied before."""
+    found: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        for _, kept in _maps(module):
+            for attribute, parameter in module._parameters.items():
+                offloaded = parameter is not None and parameter.is_meta and attribute in kept
+                memory = _host_memory(kept, attribute) if offloaded else None
+                if memory is not None:
+                    found.setdefault(memory.data_ptr(), []).append(f"{path}.{attribute}".lstrip("."))
+    return found
+
+
+def _host_memory(kept: Mapping[str, Tensor], attribute: str) -> Tensor | None:
+    """What a map holds in memory; ``None`` if it reads from disk, and builds a new tensor at each access."""
+    first, second = kept[attribute], kept[attribute]
+    return first if first.data_ptr() == second.data_ptr() else None
+
+
+def _maps(module: nn.Module) -> Iterator[tuple[Any, Mapping[str, Tensor]]]:
+    """Hooks of accelerate that keep weights of ``module`` elsewhere, each with attribute → weight."""
     hook = getattr(module, "_hf_hook", None)
     for each in getattr(hook, "hooks", (hook,)):
         kept = getattr(each, "weights_map", None)
-        if not isinstance(kept, Mapping) or attribute not in kept:
-            continue
-        first, second = kept[attribute], kept[attribute]
-        # A map that reads from disk builds a new tensor at each access.
-        if first.data_ptr() == second.data_ptr():
-            return first
-        tied = attribute in getattr(each, "tied_params_names", ())
-        return _mapped_file(kept, name, attribute, first, tied=tied)
-    return None
+        if isinstance(kept, Mapping):
+            yield each, kept
 
 
 def _mapped_file(kept: Any, name: str, attribute: str, like: Tensor, *, tied: bool) -> Tensor:

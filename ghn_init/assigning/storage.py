@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -20,6 +21,8 @@ def why_unwritable(tensor: Tensor) -> str | None:
     """Reason why a prediction cannot be stored in ``tensor``; ``None`` if it can."""
     if is_traceable_wrapper_subclass(tensor) and not is_distributed(tensor):
         return f"is held by the tensor subclass {type(tensor).__name__}, whose storage is not plain numbers"
+    if tensor.layout is not torch.strided:
+        return f"has layout {tensor.layout}; a prediction is dense"
     if tensor.dtype not in FLOATING:
         return (
             f"has dtype {tensor.dtype}; a prediction can be stored as float64, float32, bfloat16 or float16"
@@ -33,33 +36,56 @@ def refuse_impossible(name: str, tensor: Tensor) -> None:
     """Raise for a parameter whose presence means that the model is not ready to be written.
 
     Raises:
-        AssignError: The parameter is lazy, or expanded (several elements share one memory cell).
+        AssignError: The parameter is lazy or fake, or several of its elements share one memory cell (it is
+            expanded, for example).
     """
     if is_lazy(tensor):
         raise AssignError(
             f"parameter {name!r} is lazy and has no shape yet: run one forward with real data first"
         )
-    if tensor.is_meta or is_traceable_wrapper_subclass(tensor):
-        return
-    if any(stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)):
+    if isinstance(tensor, FakeTensor):
         raise AssignError(
-            f"parameter {name!r} of shape {tuple(tensor.shape)} is expanded (strides {tensor.stride()}): "
-            "several elements share one memory cell; replace it by its .clone()"
+            f"parameter {name!r} is a fake tensor and has no memory to write into: build the model outside "
+            "of FakeTensorMode, or use ghn_init.predict"
         )
+    if not _is_opaque(tensor) and _shares_cells(tensor):
+        raise AssignError(
+            f"parameter {name!r} of shape {tuple(tensor.shape)} has strides {tensor.stride()}: several of "
+            "its elements share memory (it is expanded, or a window over itself); replace it by its .clone()"
+        )
+
+
+def _shares_cells(tensor: Tensor) -> bool:
+    """Whether two elements of a tensor have the same address."""
+    reach = 0
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            # They may, or interleave: the cells are counted.
+            return int(_marked(tensor, 0, _reach(tensor) + 1).sum()) < tensor.numel()
+        reach += stride * (size - 1)
+    return False
 
 
 def memory_key(tensor: Tensor) -> tuple[object, ...]:
     """Equal for two tensors exactly if they are the same view of the same memory."""
-    if tensor.is_meta or is_traceable_wrapper_subclass(tensor) or tensor.numel() == 0:
+    if _is_opaque(tensor):
         return (id(tensor),)
-    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+    strides = (stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1)
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), *strides
+
+
+def _is_opaque(tensor: Tensor) -> bool:
+    """Whether a tensor has no memory of its own that could be compared with another's."""
+    if tensor.is_meta or is_traceable_wrapper_subclass(tensor) or tensor.numel() == 0:
+        return True
+    return tensor.layout is not torch.strided or isinstance(tensor, FakeTensor)
 
 
 def overlapping(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Name → name of another tensor that shares some, but not exactly the same, memory with it."""
     by_storage: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
-        if tensor.is_meta or is_traceable_wrapper_subclass(tensor) or tensor.numel() == 0:
+        if _is_opaque(tensor):
             continue
         by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append(name)
     found: dict[str, str] = {}
@@ -76,9 +102,13 @@ def overlapping(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _byte_range(tensor: Tensor) -> tuple[int, int]:
-    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     start = int(tensor.storage_offset()) * tensor.element_size()
-    return start, start + (reach + 1) * tensor.element_size()
+    return start, start + (_reach(tensor) + 1) * tensor.element_size()
+
+
+def _reach(tensor: Tensor) -> int:
+    """Elements from the first to the last one in memory."""
+    return sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _overlap(first: Tensor, second: Tensor) -> bool:
@@ -86,6 +116,15 @@ def _overlap(first: Tensor, second: Tensor) -> bool:
         return False
     if first.dtype != second.dtype:
         return True
-    cells = torch.zeros(max(_byte_range(t)[1] // t.element_size() for t in (first, second)), dtype=torch.bool)
-    torch.as_strided(cells, first.shape, first.stride(), first.storage_offset()).fill_(True)
-    return bool(torch.as_strided(cells, second.shape, second.stride(), second.storage_offset()).any())
+    start = min(int(tensor.storage_offset()) for tensor in (first, second))
+    length = max(int(t.storage_offset()) - start + _reach(t) + 1 for t in (first, second))
+    cells = _marked(first, int(first.storage_offset()) - start, length)
+    offset = int(second.storage_offset()) - start
+    return bool(torch.as_strided(cells, second.shape, second.stride(), offset).any())
+
+
+def _marked(tensor: Tensor, offset: int, length: int) -> Tensor:
+    """Cells of memory, (length,), true where the tensor, which begins at ``offset``, has an element."""
+    cells = torch.zeros(length, dtype=torch.bool)
+    torch.as_strided(cells, tensor.shape, tensor.stride(), offset).fill_(True)
+    return cells

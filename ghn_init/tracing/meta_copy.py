@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -103,7 +104,8 @@ class _Twins(TorchFunctionMode):
 
     def add_parameter(self, parameter: Tensor, name: str) -> None:
         """Make the twin of a parameter."""
-        twin = nn.Parameter(self.stand_ins.like(parameter), requires_grad=parameter.requires_grad)
+        dtype = torch.float32 if parameter.is_quantized else None
+        twin = nn.Parameter(self.stand_ins.like(parameter, dtype), requires_grad=parameter.requires_grad)
         bind(twin, Binding(None, 0, known=False, slot=name))
         self.memo[id(parameter)] = twin
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from fuzz_ops import OPS, propose_op, propose_pair, propose_raw
 from torch import Tensor, nn
 
 MOST_ELEMENTS = 20_000
+MOST_PARAMETERS = 500_000
+"""Of a layer's matrix: an orthogonal weight with thousands of rows takes hours to build."""
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,15 @@ def build_part(part: Part, naming: Naming, scope: str) -> Any:
         return layer
 
 
+def too_large(part: Part) -> bool:
+    """Whether a layer has a matrix of too many elements to be worth the time."""
+    named = {key: size for key, size in part.arguments.items() if type(size) is int}
+    sizes = [*named.values(), *(named[key] for key in ("dim", "d_model", "embed_dim") if key in named)]
+    if part.decoration == "orthogonal" and sizes:
+        sizes.append(max(sizes))
+    return math.prod(sorted(sizes)[-2:]) > MOST_PARAMETERS
+
+
 def make_parameter(part: Part) -> nn.Parameter:
     value = torch.randn(part.arguments["shape"]) * 0.3
     if part.state in ("complex64", "float16", "bfloat16", "int64", "float64", "bool"):
@@ -410,6 +422,8 @@ class _Drawing:
     def _try(self, step: Step, part: Part | None) -> None:
         try:
             if part is not None:
+                if too_large(part):
+                    return
                 self.built[part.key] = build_part(part, Naming(), part.key)
                 if part.tied_to:
                     tie(self.built[part.tied_to], self.built[part.key])

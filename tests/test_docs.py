@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 from doc_blocks import FENCE, ROOT, blocks, run
+
+import ghn_init.errors
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -39,3 +42,18 @@ def test_pages_and_navigation_agree():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r": (\w+\.md)$", text, re.M))
     assert listed == {page.name for page in (ROOT / "docs").glob("*.md")}
+
+
+ROOMS = (
+    "ghn_init",
+    *(f"ghn_init.{room}" for room in ("ghn", "graph", "hooks", "ranking", "tracing", "training")),
+)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_is_in_the_reference(room: str):
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = {line.rpartition(".")[2] for line in re.findall(r"^::: (\S+)", text, re.M)}
+    module = importlib.import_module(f"ghn_init{room}")
+    errors = set(vars(ghn_init.errors))
+    assert set(module.__all__) - listed - errors - {"__version__"} == set()

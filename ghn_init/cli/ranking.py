@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ghn_init.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from ghn_init.ranking import Ranking
+    from ghn_init.training.spaces import Architecture
 
 
 def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -21,12 +26,16 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     rank.add_argument("--space", metavar="FAMILY", help="rank samples of a family (cells, resnet, vit, ...)")
     rank.add_argument("--samples", type=int, default=50, help="how many of the family (default 50)")
     rank.add_argument("--search", choices=("random", "evolution", "tpe"), help="search the family instead")
+    rank.add_argument("--minutes", type=float, help="of the search, at most")
     rank.add_argument("--max-parameters", type=float, help="largest number of parameters, e.g. 2e6")
     rank.add_argument(
         "--max-flops", type=float, help="largest number of operations of a forward pass, e.g. 3e8"
     )
     rank.add_argument("--ghn", default="bundled", help="folder, file or Hub id of the GHN (default: bundled)")
-    rank.add_argument("--images", type=int, default=1000, help="Fashion-MNIST test images (default 1000)")
+    rank.add_argument(
+        "--data", default="fashion-mnist", help="data set: its test images score, its training images train"
+    )
+    rank.add_argument("--images", type=int, default=1000, help="images that score (default 1000)")
     rank.add_argument("--steps", type=int, default=0, help="cheap training steps before scoring (default 0)")
     rank.add_argument(
         "--proxy", action="append", default=[], help="synflow, naswot or grad_norm (repeatable)"
@@ -35,6 +44,8 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     rank.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     rank.add_argument("--seed", type=int, default=0, help="of samples, search and initial weights")
     rank.add_argument("--resume", type=Path, metavar="FILE", help="keep finished candidates here; continue")
+    rank.add_argument("--train-best", type=int, default=0, metavar="N", help="train the best N in full")
+    rank.add_argument("--train-steps", type=int, default=2000, help="updates of each (default 2000)")
     rank.add_argument("--json", type=Path, metavar="FILE", help="write the ranking")
     rank.add_argument("--plot", type=Path, metavar="FILE", help="write a picture of score against parameters")
     rank.set_defaults(run=run_rank)
@@ -42,37 +53,57 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run_rank(options: argparse.Namespace) -> None:
     """Rank and print the table."""
-    from ghn_init.ranking import Ranking, rank, sample_space, search
-    from ghn_init.training.data import fashion_mnist
-    from ghn_init.training.spaces import Space
+    from ghn_init.ranking import sample_space, train_best
 
     if bool(options.models) == bool(options.space):
         raise CommandError("give timm models, or --space FAMILY")
+    if options.search and not options.space:
+        raise CommandError("--search needs --space FAMILY")
     budget = {"max_parameters": options.max_parameters, "max_flops": options.max_flops}
-    asked: dict[str, Any] = {
-        **{"images": options.images, "steps": options.steps, "proxies": options.proxy, "seed": options.seed},
-        "measure_latency": options.latency,
-    }
-    if options.steps:
-        asked["train_data"] = fashion_mnist("train")
     if options.search:
-        if not options.space:
-            raise CommandError("--search needs --space FAMILY")
-        ranking, _ = search(
-            *(options.space, "fashion_mnist", options.ghn),
-            **{"method": options.search, "evaluations": options.samples, **budget, **asked},
-        )
+        ranking, models = _searched(options, budget)
     else:
-        models: Any = options.models
+        models = options.models
         if options.space:
-            models = sample_space(Space({options.space: 1.0}, options.seed), options.samples, **budget)
-        ranking = rank(
-            *(models, "fashion_mnist", options.ghn),
-            **{"workers": options.workers, "resume": options.resume, **asked},
-        )
-    assert isinstance(ranking, Ranking)
+            models = sample_space(options.space, options.samples, seed=options.seed, **budget)
+        ranking = _ranked(options, models)
     print(ranking)
     if options.json:
         ranking.to_json(options.json)
     if options.plot:
         ranking.plot(options.plot)
+    if options.train_best:
+        trained = train_best(
+            *(ranking, models, options.data, options.data),
+            **{"top": options.train_best, "steps": options.train_steps, "seed": options.seed},
+        )
+        for found in trained:
+            print(f"{found.name}: {found.accuracy:.1%} after {len(found.losses)} updates")
+
+
+def _ranked(options: argparse.Namespace, models: Any) -> Ranking:
+    from ghn_init.ranking import rank
+
+    return rank(models, options.data, options.ghn, workers=options.workers, **_asked(options))
+
+
+def _searched(
+    options: argparse.Namespace, budget: dict[str, Any]
+) -> tuple[Ranking, Mapping[str, Architecture]]:
+    from ghn_init.ranking import search
+
+    if options.workers != 1:
+        raise CommandError("--workers does not go with --search: each architecture follows from those before")
+    return search(
+        *(options.space, options.data, options.ghn),
+        **{"method": options.search, "evaluations": options.samples, "minutes": options.minutes},
+        **{**budget, **_asked(options)},
+    )
+
+
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        **{"images": options.images, "steps": options.steps, "proxies": options.proxy, "seed": options.seed},
+        **{"measure_latency": options.latency, "resume": options.resume},
+        **({"train_data": options.data} if options.steps else {}),
+    }

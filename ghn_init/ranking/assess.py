@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,11 +12,12 @@ import torch
 from torch import nn
 
 from ghn_init.api import apply
+from ghn_init.errors import TraceError
 from ghn_init.ghn import GHN
 from ghn_init.isolation import own_generators
 from ghn_init.ranking.candidates import Candidate
 from ghn_init.ranking.costs import count_parameters, forward_flops, latency
-from ghn_init.ranking.evidence import Evidence, moved
+from ghn_init.ranking.evidence import Evidence, example, moved
 from ghn_init.ranking.progress import fingerprint
 from ghn_init.ranking.proxies import on_a_copy
 from ghn_init.ranking.ranking import Ranked, pack
@@ -59,7 +59,7 @@ def assess(candidate: Candidate, task: Task) -> dict[str, Any]:
 
     Returns:
         ``entry``, the fields of :class:`Ranked`; ``right``, which examples it classified correctly; and
-        ``misfit``, whether it failed on the data and would run on inputs of its own.
+        ``misfit``, whether its forward failed on the data's shape and would run on inputs of its own.
     """
     start = time.perf_counter()
     try:
@@ -71,14 +71,20 @@ def assess(candidate: Candidate, task: Task) -> dict[str, Any]:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         logger.warning("%s is not ranked: %s", candidate.name, reason)
         entry = asdict(Ranked(candidate.name, error=reason))
-        return {"entry": entry, "right": "", "misfit": _runs_otherwise(candidate, task)}
+        misfit = isinstance(error, TraceError) and _traces(candidate, task, None)
+        return {"entry": entry, "right": "", "misfit": misfit}
 
 
-def _runs_otherwise(candidate: Candidate, task: Task) -> bool:
-    """Whether a candidate that failed can be built and traced with inputs that are found for it."""
+def takes_data(candidate: Candidate, task: Task) -> bool:
+    """Whether a candidate can be built and traced with the data; nothing is predicted or scored."""
+    return _traces(candidate, task, example(task.score.inputs[0]))
+
+
+def _traces(candidate: Candidate, task: Task, inputs: Any) -> bool:
+    """Whether a candidate can be built and traced with these inputs, or with found ones if they are None."""
     try:
         with own_generators(task.seed):
-            trace(candidate.build(task.classes, task.score.shape))
+            trace(candidate.build(task.classes, task.score.shape), inputs)
     except Exception:  # noqa: BLE001 - as above
         return False
     return True
@@ -98,7 +104,7 @@ def _assess(candidate: Candidate, task: Task) -> tuple[dict[str, Any], np.ndarra
         task.ghn,
         seed=task.seed,
         materialize=task.device if meta else False,
-        example_inputs=_example(first),
+        example_inputs=example(first),
     )
     if meta:
         found["proxies"] = _proxies(model, task, first)
@@ -106,7 +112,7 @@ def _assess(candidate: Candidate, task: Task) -> tuple[dict[str, Any], np.ndarra
     total = sum(size for name, size in sizes.items() if name not in report.tied)
     predicted = sum(sizes[name] for name in report.predicted if name in sizes and name not in report.tied)
     found["predicted"] = predicted / total if total else 0.0
-    one = _example(first, 1)
+    one = example(first, 1)
     found["flops"] = forward_flops(model, one[0] if isinstance(one, tuple) else one)
     if task.timed:
         found["latency"] = latency(model, one[0] if isinstance(one, tuple) else one)
@@ -130,12 +136,3 @@ def _proxies(model: nn.Module, task: Task, first: Any) -> dict[str, float]:
         if np.isfinite(value):
             found[name] = value
     return found
-
-
-def _example(inputs: Any, count: int | None = None) -> Any:
-    """Inputs as ``example_inputs`` takes them, the first ``count`` examples only."""
-    if isinstance(inputs, Mapping):
-        return {
-            key: value[:count] if isinstance(value, torch.Tensor) else value for key, value in inputs.items()
-        }
-    return (inputs[:count],)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.errors import DataError
-from ghn_init.training.data import ImageData, fashion_mnist
+from ghn_init.training.data import ImageData, Split
+from ghn_init.training.datasets import load_images
 
 
 @dataclass(frozen=True)
@@ -66,22 +67,28 @@ class Evidence:
         return tuple(Evidence(self.inputs[i::2], self.labels[i::2]) for i in (1, 0))  # type: ignore[return-value]
 
 
+def image_data(data: Any, split: Split) -> Any:
+    """Images by their name (:func:`ghn_init.training.datasets.load_images`); anything else as it is.
+
+    Raises:
+        DataError: The name is unknown, or the images are not there.
+    """
+    return load_images(data, split) if isinstance(data, str) else data
+
+
 def evidence(data: Any, *, images: int, batch_size: int) -> Evidence:
     """Read at most about ``images`` labelled examples.
 
     Args:
         data: ``(inputs, labels)`` tensors; an :class:`ImageData`; an iterable of batches ``(inputs, labels)``
-            or of mappings with ``labels``; or ``"fashion_mnist"`` (its test images).
+            or of mappings with ``labels``; or the name of a data set (its test images).
         images: How many to use at most (whole batches).
         batch_size: Of tensors and image data; an iterable keeps its own.
 
     Raises:
         DataError: There is nothing, or inputs and labels do not fit each other.
     """
-    if isinstance(data, str):
-        if data != "fashion_mnist":
-            raise DataError(f"no dataset is called {data!r}; known by name: fashion_mnist")
-        data = fashion_mnist("test")
+    data = image_data(data, "test")
     if isinstance(data, ImageData):
         batches: Iterable[Any] = data.head(images).batches(batch_size)
     elif isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
@@ -101,7 +108,7 @@ def evidence(data: Any, *, images: int, batch_size: int) -> Evidence:
 def _collected(batches: Iterable[Any], images: int) -> Evidence:
     found = Evidence([], [])
     for batch in batches:
-        inputs, labels = _parts(batch)
+        inputs, labels = parts_of(batch)
         if labels.dtype.is_floating_point or labels.ndim != 1:
             raise DataError(
                 f"labels must be class indices of shape (B,), got {labels.dtype} of shape "
@@ -141,7 +148,12 @@ def _check_shape(inputs: Tensor, labels: Tensor, first: Any) -> None:
         )
 
 
-def _parts(batch: Any) -> tuple[Any, Tensor]:
+def parts_of(batch: Any) -> tuple[Any, Tensor]:
+    """Inputs and labels of a batch.
+
+    Raises:
+        DataError: It has another form.
+    """
     if isinstance(batch, Mapping) and isinstance(batch.get("labels"), Tensor):
         return {key: value for key, value in batch.items() if key != "labels"}, batch["labels"]
     if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], Tensor):
@@ -181,3 +193,10 @@ def moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Mapping):
         return {key: moved(item, device) for key, item in value.items()}
     return value.to(device) if isinstance(value, Tensor) else value
+
+
+def example(inputs: Any, count: int | None = None) -> Any:
+    """Inputs as ``example_inputs`` takes them, the first ``count`` examples only."""
+    if isinstance(inputs, Mapping):
+        return {key: value[:count] if isinstance(value, Tensor) else value for key, value in inputs.items()}
+    return (inputs[:count],)

@@ -10,16 +10,16 @@ from tqdm import tqdm
 from ghn_init.default import resolve_ghn
 from ghn_init.errors import ConfigError, DataError
 from ghn_init.ghn import GHN
-from ghn_init.ranking.assess import Task
+from ghn_init.ranking.assess import Task, takes_data
 from ghn_init.ranking.candidates import Candidate, Model, candidates, check_shape
-from ghn_init.ranking.evidence import Evidence, evidence
+from ghn_init.ranking.evidence import Evidence, evidence, image_data
 from ghn_init.ranking.processes import is_first, meet, place, run_all
 from ghn_init.ranking.progress import Progress
 from ghn_init.ranking.proxies import proxy_named
 from ghn_init.ranking.ranking import Ranked, Ranking, unpack, with_intervals
 
 _MISFITS = 3
-"""So many candidates that do not take the data, and none that does, and the data is wrong."""
+"""After so many candidates that do not take the data, and none that does, it is asked whether any does."""
 
 
 def rank(
@@ -51,7 +51,7 @@ def rank(
     Args:
         models: Name → candidate, or candidates: modules (on the meta device too), timm names, callables
             without arguments, or architectures of :func:`ghn_init.ranking.sample_space`.
-        data: Labelled examples: tensors ``(inputs, labels)``, batches of them, or ``"fashion_mnist"``.
+        data: Labelled examples: tensors ``(inputs, labels)``, batches of them, or ``"fashion-mnist"``.
         ghn: As for :func:`ghn_init.apply`. It must predict as many classes as the data has.
         images: Examples that score a candidate, in whole batches.
         batch_size: Of data that comes as tensors.
@@ -79,31 +79,61 @@ def rank(
         DataError: The data is empty, malformed, or has more classes than the GHN predicts.
         HubError: The GHN could not be loaded. CheckpointError: Its file is damaged.
     """
-    if steps < 0 or images < 1 or batch_size < 1 or workers < 1:
-        raise ConfigError(
-            f"steps must be at least 0, images, batch_size and workers at least 1; got {steps}, {images}, "
-            f"{batch_size}, {workers}"
-        )
-    for name in proxies:
-        proxy_named(name)
+    if workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}")
     waiting = candidates(models)
-    loaded = resolve_ghn(ghn, **hub)
-    scored, train = _evidence(data, train_data, images, batch_size, steps)
-    _check(loaded, scored, train)
-    check_shape(waiting, scored.shape)
-    task = Task(
-        *(loaded, scored, train, loaded.config.num_classes, steps, lr, tuple(proxies), measure_latency, seed),
-        device=place(device),
+    task = prepare(
+        *(data, ghn),
+        **{"images": images, "batch_size": batch_size, "steps": steps, "lr": lr, "train_data": train_data},
+        **{"proxies": proxies, "measure_latency": measure_latency, "seed": seed, "device": device, **hub},
     )
+    check_shape(waiting, task.score.shape)
     journal = Progress(resume, task.settings, first=is_first())
     meet()
     journal.read()
     meet()
     _assess_all(waiting, task, journal, workers, progress)
-    rows = [journal.rows[candidate.name] for candidate in waiting]
+    return ranking_of([journal.rows[candidate.name] for candidate in waiting], task)
+
+
+def prepare(
+    data: Any,
+    ghn: Any = True,
+    *,
+    images: int = 1000,
+    batch_size: int = 64,
+    steps: int = 0,
+    lr: float = 2e-3,
+    train_data: Any = None,
+    proxies: Sequence[str] = (),
+    measure_latency: bool = False,
+    seed: int = 0,
+    device: Any = None,
+    **hub: Any,
+) -> Task:
+    """Load and check everything that scores candidates; arguments and errors as for :func:`rank`."""
+    if steps < 0 or images < 1 or batch_size < 1:
+        raise ConfigError(
+            f"steps must be at least 0, images and batch_size at least 1; got {steps}, {images}, {batch_size}"
+        )
+    for name in proxies:
+        proxy_named(name)
+    loaded = resolve_ghn(ghn, **hub)
+    scored, train = _evidence(data, train_data, images, batch_size, steps)
+    _check(loaded, scored, train)
+    return Task(
+        *(loaded, scored, train, loaded.config.num_classes, steps, lr, tuple(proxies), measure_latency, seed),
+        device=place(device),
+    )
+
+
+def ranking_of(rows: Sequence[Mapping[str, Any]], task: Task, **settings: Any) -> Ranking:
+    """The ranking of what :func:`ghn_init.ranking.assess.assess` found."""
+    images = len(task.score)
     entries = [Ranked(**row["entry"]) for row in rows]
-    right = {row["entry"]["name"]: unpack(row["right"], len(scored)) for row in rows if row["right"]}
-    return Ranking(with_intervals(entries, right, seed), images=len(scored), settings=task.settings)
+    right = {row["entry"]["name"]: unpack(row["right"], images) for row in rows if row["right"]}
+    ranked = with_intervals(entries, right, task.seed)
+    return Ranking(ranked, images=images, settings={**task.settings, **settings})
 
 
 def _assess_all(
@@ -112,7 +142,7 @@ def _assess_all(
     """Assess what the journal does not hold yet.
 
     Raises:
-        DataError: The first candidates, each able to run on inputs of its own, do not take the data.
+        DataError: No candidate takes the data, and the first ones run on inputs of their own.
     """
     todo = [candidate for candidate in waiting if candidate.name not in journal.rows]
     hidden = (None if progress is None else not progress) if is_first() else True
@@ -121,11 +151,14 @@ def _assess_all(
     with tqdm(total=len(waiting), initial=len(waiting) - len(todo), unit="model", disable=hidden) as bar:
         for row, ours in run_all(todo, task, workers):
             passed = passed or row["entry"]["error"] is None
-            misfits += [f"{row['entry']['name']}: {row['entry']['error']}"] if row.pop("misfit") else []
+            if row.pop("misfit", False):
+                misfits.append(f"{row['entry']['name']}: {row['entry']['error']}")
             if not passed and len(misfits) >= min(_MISFITS, len(todo)):
-                raise DataError(
-                    f"no candidate takes the data, of shape {task.score.shape}: {'; '.join(misfits)}"
-                )
+                passed = any(takes_data(candidate, task) for candidate in todo)
+                if not passed:
+                    raise DataError(
+                        f"no candidate takes the data, of shape {task.score.shape}: {'; '.join(misfits)}"
+                    )
             journal.add(row, write=ours)
             bar.update()
 
@@ -151,4 +184,4 @@ def _evidence(
         train, scored = evidence(data, images=2 * images, batch_size=batch_size).halves()
         return scored, train
     scored = evidence(data, images=images, batch_size=batch_size)
-    return scored, evidence(train_data, images=steps * batch_size, batch_size=batch_size)
+    return scored, evidence(image_data(train_data, "train"), images=steps * batch_size, batch_size=batch_size)

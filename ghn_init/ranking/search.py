@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ghn_init.errors import ConfigError
-from ghn_init.ranking.candidates import fits
-from ghn_init.ranking.rank import rank
+from ghn_init.ranking.assess import Task, assess
+from ghn_init.ranking.candidates import candidates, fits
+from ghn_init.ranking.progress import Progress
+from ghn_init.ranking.rank import prepare, ranking_of
 from ghn_init.ranking.ranking import Ranked, Ranking
 from ghn_init.training.families import FAMILIES
 from ghn_init.training.spaces import Architecture
@@ -23,7 +26,7 @@ _DRAWS = 50
 
 
 def search(
-    family: str,
+    family: str | Sequence[str],
     data: Any,
     ghn: Any = True,
     *,
@@ -35,6 +38,7 @@ def search(
     max_flops: float | None = None,
     image_size: int = 32,
     seed: int = 0,
+    resume: Any = None,
     progress: bool | None = None,
     on_scored: Callable[[Ranked, Architecture], None] | None = None,
     **options: Any,
@@ -45,7 +49,7 @@ def search(
     space that can be drawn from can be searched.
 
     Args:
-        family: Name in :data:`ghn_init.training.families.FAMILIES`.
+        family: Name in :data:`ghn_init.training.families.FAMILIES`, or several.
         data: As for :func:`ghn_init.rank`.
         ghn: As for :func:`ghn_init.rank`.
         method: ``random``; ``evolution``, a genetic algorithm (NSGA-II with one objective); or ``tpe``, a
@@ -57,23 +61,30 @@ def search(
         max_flops: Largest number of floating-point operations of one forward pass.
         image_size: Side of the images in pixels.
         seed: Of the search.
+        resume: File that keeps what was scored; an interrupted search goes through it again without scoring.
         progress: As for :func:`ghn_init.rank`.
         on_scored: Called with each result and its architecture.
         **options: Further arguments of :func:`ghn_init.rank`: ``images``, ``steps``, ...
 
     Returns:
-        The ranking of all that was scored, and name → architecture, to build the best ones and train them.
+        The ranking of all that was scored, and name → architecture, which :func:`ghn_init.ranking.train_best`
+        trains the best of.
 
     Raises:
         ConfigError: The family or the method is unknown, or there is no budget.
     """
-    if family not in FAMILIES:
-        raise ConfigError(f"unknown family {family!r}; known: {', '.join(FAMILIES)}")
+    families = (family,) if isinstance(family, str) else tuple(family)
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown or not families:
+        raise ConfigError(f"unknown family {', '.join(unknown) or '(none)'!r}; known: {', '.join(FAMILIES)}")
     if evaluations is None and minutes is None:
         raise ConfigError("a search needs a budget: evaluations=, minutes= or both")
     import optuna
 
-    run = _Search(family, data, ghn, evaluations, on_scored, {"seed": seed, "progress": False, **options})
+    task = prepare(data, ghn, seed=seed, **options)
+    journal = Progress(resume, {**task.settings, "families": list(families), "method": method})
+    journal.read()
+    run = _Search(families, task, journal, evaluations, on_scored)
     budget = {"max_parameters": max_parameters, "max_flops": max_flops, "image_size": image_size}
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -87,50 +98,50 @@ def search(
         )
     finally:
         optuna.logging.set_verbosity(verbosity)
-    if not run.entries:
-        raise ConfigError(f"no architecture of {family!r} within {budget} was found: widen the budget")
-    settings = {**run.settings, "family": family, "method": method}
-    return Ranking(list(run.entries.values()), images=run.images, settings=settings), run.found
+    if not run.found:
+        raise ConfigError(
+            f"no architecture of {', '.join(families)} within {budget} was found: widen the budget"
+        )
+    rows = [journal.rows[name] for name in run.found]
+    return ranking_of(rows, task, families=list(families), method=method), run.found
 
 
+@dataclass
 class _Search:
     """What was scored so far."""
 
-    def __init__(
-        self,
-        family: str,
-        data: Any,
-        ghn: Any,
-        evaluations: int | None,
-        on_scored: Callable[[Ranked, Architecture], None] | None,
-        options: Mapping[str, Any],
-    ) -> None:
-        self._family, self._data, self._ghn = family, data, ghn
-        self._evaluations, self._on_scored, self._options = evaluations, on_scored, options
-        self.found: dict[str, Architecture] = {}
-        self.entries: dict[str, Ranked] = {}
-        self.settings: Mapping[str, Any] = {}
-        self.images = 0
+    families: Sequence[str]
+    task: Task
+    journal: Progress
+    evaluations: int | None
+    on_scored: Callable[[Ranked, Architecture], None] | None
+    found: dict[str, Architecture] = field(default_factory=dict)
 
     def score(self, trial: optuna.Trial, budget: Mapping[str, Any]) -> float:
         """Score of the architecture that a trial draws; one that is outside of the budget is pruned."""
         import optuna
 
-        drawn = Architecture(self._family, FAMILIES[self._family].sample(TrialRandom(trial)))
-        name = f"{self._family}-{drawn.fingerprint[:8]}"
-        if name not in self.entries:
+        family = self.families[0]
+        if len(self.families) > 1:
+            family = trial.suggest_categorical("family", self.families)
+        drawn = Architecture(family, FAMILIES[family].sample(TrialRandom(trial, family)))
+        (candidate,) = candidates([drawn])
+        name = candidate.name
+        if name not in self.found:
             if not fits(drawn, **budget):
                 raise optuna.TrialPruned
-            ranking = rank({name: drawn}, self._data, self._ghn, **self._options)
-            self.settings, self.images = ranking.settings, ranking.images
-            self.found[name], self.entries[name] = drawn, ranking[name]
-            if self._on_scored is not None:
-                self._on_scored(ranking[name], drawn)
-        if self._evaluations is not None and len(self.entries) >= self._evaluations:
+            if name not in self.journal.rows:
+                row = assess(candidate, self.task)
+                self.journal.add({key: row[key] for key in ("entry", "right")})
+            self.found[name] = drawn
+            if self.on_scored is not None:
+                self.on_scored(Ranked(**self.journal.rows[name]["entry"]), drawn)
+        if self.evaluations is not None and len(self.found) >= self.evaluations:
             trial.study.stop()
-        if self.entries[name].error is not None:
+        entry = self.journal.rows[name]["entry"]
+        if entry["error"] is not None:
             raise optuna.TrialPruned
-        return self.entries[name].score
+        return entry["score"]
 
 
 def _sampler(method: str, population: int, seed: int) -> optuna.samplers.BaseSampler:
@@ -148,17 +159,17 @@ def _sampler(method: str, population: int, seed: int) -> optuna.samplers.BaseSam
 class TrialRandom(Random):
     """A source of randomness whose decisions an Optuna trial takes: the k-th one is the parameter ``"k..."``.
 
-    A decision's parameter is named by its position and its kind, so that a decision that stands for something
-    else in another architecture is another parameter.
+    A decision's parameter is named by the family, its position and its kind, so that a decision that stands
+    for something else in another architecture is another parameter.
     """
 
-    def __init__(self, trial: optuna.Trial) -> None:
+    def __init__(self, trial: optuna.Trial, family: str) -> None:
         super().__init__(0)
-        self._trial, self._position = trial, 0
+        self._trial, self._family, self._position = trial, family, 0
 
     def _name(self, kind: str) -> str:
         self._position += 1
-        return f"{self._position}:{kind}"
+        return f"{self._family} {self._position}: {kind}"
 
     def random(self) -> float:
         """A number in [0, 1)."""

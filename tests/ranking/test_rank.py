@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from torch import nn
 
 import ghn_init
 from ghn_init import ConfigError, DataError, Ranking
-from ghn_init.ranking import PropertyPredictor, rank, register_proxy, sample_space, search
+from ghn_init.ranking import PropertyPredictor, rank, register_proxy, sample_space
 from ghn_init.ranking.proxies import PROXIES
 from ghn_init.training.data import fashion_mnist
 from ghn_init.training.spaces import Space, held_out
@@ -155,6 +157,21 @@ def test_given_modules_are_left_as_they_are_and_the_result_repeats(images):
     ]
 
 
+def test_candidates_are_freed_one_at_a_time(images):
+    alive: list[weakref.ref] = []
+    most = []
+
+    def build() -> nn.Module:
+        gc.collect()
+        most.append(sum(reference() is not None for reference in alive))
+        model = net(8)
+        alive.append(weakref.ref(model))
+        return model
+
+    rank(dict.fromkeys("abcd", build), images, "bundled", proxies=["naswot"], steps=1, **QUICK)
+    assert most == [0, 0, 0, 0]
+
+
 def test_candidates_on_the_meta_device_score_as_real_ones(images):
     with torch.device("meta"):
         empty = net(16)
@@ -193,7 +210,13 @@ def batches(count: int = 2, labels: int = 10):
             [(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 12]))],
             "labels go up to 12, and bundled predicts 10",
         ),
-        ("imagenet", "no dataset is called 'imagenet'"),
+        ([(torch.zeros(3, 32, 32, 3), torch.arange(3))], r"\(3, 32, 32, 3\) have their channels last"),
+        ((torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3)), "are torch.uint8: scale them"),
+        (
+            [(torch.zeros(3, 3, 8, 8), torch.arange(3)), (torch.zeros(3, 3, 9, 9), torch.arange(3))],
+            r"\(3, 8, 8\) and \(3, 9, 9\)",
+        ),
+        ("imagenet", "unknown data set 'imagenet'"),
         (3, "not a int"),
     ],
 )
@@ -202,6 +225,22 @@ def test_wrong_data_fails_at_once_with_the_numbers(data, said):
     with pytest.raises(DataError, match=said):
         rank({"a": lambda: built.append(1) or net()}, data, "bundled", **QUICK)
     assert not built
+
+
+def test_data_that_no_candidate_takes_fails_with_the_numbers():
+    grey = (torch.randn(64, 1, 28, 28), torch.arange(64) % 10)
+    with pytest.raises(DataError, match=r"no candidate takes the data, of shape \(1, 28, 28\)"):
+        rank([net(8) for _ in range(5)], grey, "bundled", **QUICK)
+    with pytest.raises(DataError, match=r"of shape \(3, S, S\), and the data's are \(1, 28, 28\)"):
+        rank(held_out("resnet", 2), grey, "bundled", **QUICK)
+    with pytest.raises(DataError, match=r"shape \(3, 32, 32\), and data of shape \(1, 28, 28\)"):
+        rank([net(8)], grey, "bundled", steps=1, train_data=fashion_mnist("test").head(64), **QUICK)
+
+
+def test_broken_candidates_first_do_not_hide_that_the_data_is_right(images):
+    ranking = rank([*(Breaks() for _ in range(4)), net(8)], images, "bundled", **QUICK)
+    assert len(ranking.failed) == 4
+    assert ranking.names == ["Sequential-4"]
 
 
 def test_a_model_with_too_few_classes_is_listed(images):
@@ -269,6 +308,11 @@ def test_an_interrupted_ranking_goes_on_where_it_stopped(images, tmp_path):
     assert str(done) == str(ranking)
     with pytest.raises(ConfigError, match="other settings"):
         rank({"a": make("a")}, images, "bundled", resume=record, steps=2, **QUICK)
+    with pytest.raises(ConfigError, match=r"other settings \(data"):
+        rank({"a": make("a")}, fashion_mnist("train").head(256), "bundled", resume=record, **QUICK)
+    (tmp_path / "other").write_text("hello\n")
+    with pytest.raises(ConfigError, match="not the record of a ranking"):
+        rank({"a": make("a")}, images, "bundled", resume=tmp_path / "other", **QUICK)
 
 
 def test_processes_give_the_same_ranking(images):
@@ -301,27 +345,6 @@ def test_a_space_is_sampled_within_its_budget():
         assert sum(p.numel() for p in architecture.build().parameters()) <= 60_000
     with pytest.raises(ConfigError, match="0 of 2 architectures"):
         sample_space(space, 2, max_parameters=10, draws=20)
-
-
-@pytest.mark.parametrize("method", ["random", "evolution", "tpe"])
-def test_a_search_stays_within_its_budget_and_repeats(images, method):
-    pytest.importorskip("optuna")
-    options = {"method": method, "evaluations": 5, "population": 3, "max_parameters": 3e5, **QUICK}
-    ranking, found = search("mixer", images, "bundled", **options)
-    assert len(ranking) == len(found) == 5
-    assert all(entry.parameters <= 3e5 for entry in ranking)
-    again, _ = search("mixer", images, "bundled", **options)
-    assert [(e.name, e.score) for e in ranking] == [(e.name, e.score) for e in again]
-
-
-def test_a_search_without_a_budget_or_a_method_is_refused(images):
-    pytest.importorskip("optuna")
-    with pytest.raises(ConfigError, match="needs a budget"):
-        search("mixer", images, "bundled", evaluations=None)
-    with pytest.raises(ConfigError, match="unknown family"):
-        search("giraffe", images, "bundled")
-    with pytest.raises(ConfigError, match="unknown method"):
-        search("mixer", images, "bundled", method="luck")
 
 
 def test_a_property_is_predicted_from_graphs():

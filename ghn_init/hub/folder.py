@@ -45,6 +45,9 @@ REQUIRED_KEYS = (
 )
 """Keys of format 1. Most cannot be told from the weights' shapes, so none is filled in by a default."""
 
+FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""Types of the weights of a GHN."""
+
 _MAX_CONFIG_BYTES = 1 << 20
 
 
@@ -162,8 +165,13 @@ def write_weights_file(path: Path, config: Mapping[str, Any], state: Mapping[str
 
 
 def require_finite(state: Mapping[str, Tensor], where: object) -> None:
-    """Raise CheckpointError at the first tensor without values, or with a NaN or an infinity."""
+    """Raise CheckpointError at the first tensor without values, quantised, or with a NaN or an infinity."""
     for name, tensor in state.items():
+        if tensor.is_floating_point() and tensor.dtype not in FLOATING:
+            raise CheckpointError(
+                f"{where}: {name} has dtype {tensor.dtype}; the weights of a GHN are float64, float32, "
+                "bfloat16 or float16. Save it in one of them."
+            )
         if tensor.is_meta:
             raise CheckpointError(f"{where}: {name} is on the meta device and holds no values.")
         if tensor.is_floating_point() and not _all_finite(tensor):

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ghn_init.errors import CheckpointError, GHNInitError
+from ghn_init.errors import CheckpointError, ConfigError, GHNInitError
 from ghn_init.hub.convert import convert, is_original
 from ghn_init.hub.folder import (
     CARD_FILE,
     CONFIG_FILE,
+    FLOATING,
     REQUIRED_KEYS,
     WEIGHTS_FILE,
     read_folder,
@@ -123,7 +124,10 @@ def build(
 
     Raises:
         CheckpointError: names or shapes differ from what the configuration asks for.
+        ConfigError: ``dtype`` is none that a GHN computes in.
     """
+    if dtype is not None and dtype not in FLOATING:
+        raise ConfigError(f"a GHN computes in one of {[str(each) for each in FLOATING]}, not in {dtype!r}")
     module = _skeleton(cls, config, where)
     require_fit({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, state, where)
     whole = [f"{name} ({tensor.dtype})" for name, tensor in state.items() if not tensor.is_floating_point()]

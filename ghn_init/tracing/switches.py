@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
+from weakref import WeakSet
 
 import torch
 
@@ -30,24 +31,42 @@ class Shared:
 
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._make = make
-        self._lock = threading.Lock()
-        self._users = 0
+        self._lock = threading.RLock()
+        # Weak: a user whose end an interrupt prevented is forgotten with its frame.
+        self._users: WeakSet[_User] = WeakSet()
         self._held = ExitStack()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Hold the context while the block runs."""
-        with self._lock:
-            if not self._users:
-                self._held.enter_context(self._make())
-            self._users += 1
+        user = _User()
         try:
+            self._enter(user)
             yield
         finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    self._held.close()
+            try:
+                self._leave(user)
+            except BaseException:
+                self._leave(user)
+                raise
+
+    def _enter(self, user: _User) -> None:
+        with self._lock:
+            if not self._users:
+                self._held.close()
+                self._users.add(user)
+                self._held.enter_context(self._make())
+            self._users.add(user)
+
+    def _leave(self, user: _User) -> None:
+        with self._lock:
+            self._users.discard(user)
+            if not self._users:
+                self._held.close()
+
+
+class _User:
+    """One use of a :class:`Shared` context."""
 
 
 def _make_eager() -> AbstractContextManager[Any]:
@@ -65,10 +84,10 @@ def _make_guard() -> Iterator[None]:
             )
         return _CALL_SCRIPTED(function, *args, **kwargs)
 
-    torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
     functions = autograd_functions()
     forwards = [function.__dict__.get("forward") for function in functions]
     try:
+        torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
         for function in functions:
             function.forward = staticmethod(_recorded_forward(function))  # type: ignore[method-assign]
         yield

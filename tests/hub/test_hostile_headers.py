@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,22 @@ def config_field(header: Header, **fields: Any) -> None:
     header["__metadata__"]["config"] = json.dumps({**config, **fields})
 
 
+SIZES = {"F4": 0.5, "U64": 8, "C64": 8}
+
+
+def retyped(data: bytes, kind: str) -> bytes:
+    """A sound file whose tensors are all of another type, filled with zeros."""
+    size = struct.unpack("<Q", data[:8])[0]
+    header, end = json.loads(data[8 : 8 + size]), 0
+    for name, entry in header.items():
+        if name != "__metadata__":
+            length = int(math.prod(entry["shape"]) * SIZES.get(kind, 1))
+            entry.update(dtype=kind, data_offsets=[end, end + length])
+            end += length
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(end)
+
+
 HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "overlapping tensors": edited(lambda h, a, b: h[b].update(data_offsets=h[a]["data_offsets"])),
     "beyond the file": edited(lambda h, a, b: h[a].update(data_offsets=[0, 1 << 40])),
@@ -53,6 +70,10 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "wider type": edited(lambda h, a, b: h[a].update(dtype="F64")),
     "hole": edited(lambda h, a, b: h[a].update(dtype="F16")),
     "whole numbers": edited(lambda h, a, b: h[a].update(dtype="I32")),
+    **{
+        f"type {kind}": (lambda kind: lambda data: retyped(data, kind))(kind)
+        for kind in ("F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "I8", "BOOL", "U64", "C64")
+    },
     "extra tensor": edited(
         lambda h, a, b: h.update(x={"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})
     ),

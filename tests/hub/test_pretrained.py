@@ -100,6 +100,17 @@ def test_the_type_can_be_chosen_and_is_kept_by_a_save(
     assert {parameter.dtype for parameter in again.parameters()} == {dtype}
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.complex64, "float16"])
+def test_a_type_that_no_ghn_computes_in_is_refused(folder: Path, dtype: Any) -> None:
+    with pytest.raises(ConfigError, match=r"torch\.bfloat16"):
+        GHN.from_pretrained(folder, dtype=dtype)
+
+
+def test_a_quantised_ghn_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="float8_e4m3fn"):
+        small().to(torch.float8_e4m3fn).save_pretrained(tmp_path / "small")
+
+
 def test_the_users_default_type_and_device_do_not_matter(folder: Path) -> None:
     torch.set_default_dtype(torch.float64)
     try:

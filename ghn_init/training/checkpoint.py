@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ghn_init.errors import CheckpointError
+from ghn_init.training.config import TrainConfig
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -56,6 +57,8 @@ def load_checkpoint(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] |
     if not path.exists():
         return None
     state, saved = read_checkpoint(folder)
+    saved = TrainConfig.from_dict(saved).to_dict()  # a field younger than the checkpoint had its default
+    saved = json.loads(json.dumps(saved))
     wanted = json.loads(json.dumps(config))
     free = {"steps", "checkpoint_every"}
     changed = sorted(

@@ -36,7 +36,10 @@ class TrainConfig:
         weight_decay: L2 penalty on the GHN's weights.
         clip: Largest norm of the GHN's gradient.
         ema: Decay of the moving average of the GHN's weights that is saved and evaluated; 0 = off.
+        data: Training images by name; see :func:`ghn_init.training.datasets.load_images`.
         image_size: Side of the images in pixels.
+        small_size: Side of the images of the first updates, which are cheaper so.
+        small_share: Share of the updates on small images.
         seed: Of the GHN's initial weights, the architectures and the order of the images.
         checkpoint_every: Updates between checkpoints.
 
@@ -60,7 +63,10 @@ class TrainConfig:
     weight_decay: float = 1e-5
     clip: float = 5.0
     ema: float = 0.99
+    data: str = "fashion-mnist"
     image_size: int = 32
+    small_size: int = 16
+    small_share: float = 0.0
     seed: int = 0
     checkpoint_every: int = 100
 
@@ -73,6 +79,7 @@ class TrainConfig:
             "lr",
             "clip",
             "image_size",
+            "small_size",
             "checkpoint_every",
         )
         for name in positive:
@@ -81,6 +88,8 @@ class TrainConfig:
         for name in ("pool_growth", "inner_lr", "warmup", "final_lr", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)!r}")
+        if not 0 <= self.small_share <= 1:
+            raise ConfigError(f"small_share must be in [0, 1], got {self.small_share!r}")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema must be in [0, 1), got {self.ema!r}")
         if self.pool is not None and self.pool < self.meta_batch:

@@ -33,6 +33,7 @@ def load_images(
     ``torchvision:CIFAR10``   any labelled image data set of ``torchvision.datasets``, already in ``root``
     ``hub:org/name``          a data set of the Hub with an image and a class label column (``datasets``)
     ``folder:path``           ``path/train/CLASS/*.png`` and ``path/test/CLASS/*.png``
+    a folder, ``bundled``     Fashion-MNIST from the files there, or the subset in the package
     ========================  ===========================================================================
 
     Images of other sizes are scaled so that they are 32x32 (a folder's and the Hub's to that, without
@@ -49,8 +50,12 @@ def load_images(
     if split not in ("train", "test"):
         raise DataError(f"unknown split {split!r}; expected 'train' or 'test'")
     kind, _, rest = name.partition(":")
+    if kind not in _LOADERS and (name == "bundled" or Path(name).is_dir()):
+        return fashion_mnist(split, name)
     if kind not in _LOADERS:
-        raise DataError(f"unknown data set {name!r}; known: {', '.join(_LOADERS)}")
+        raise DataError(
+            f"unknown data set {name!r}; known: {', '.join(_LOADERS)}, or a folder of Fashion-MNIST's files"
+        )
     try:
         return _LOADERS[kind](rest, split, root)
     except ModuleNotFoundError as error:

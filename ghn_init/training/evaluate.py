@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ghn_init.batchnorm import calibrate_batchnorm
-from ghn_init.errors import DataError
+from ghn_init.errors import ConfigError, DataError
 from ghn_init.ghn import GHN
 from ghn_init.training.data import IMAGE_SIZE, ImageData
 from ghn_init.training.order import Shuffled
 from ghn_init.training.spaces import Architecture
 from ghn_init.training.targets import prepare_target, trace_target
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": partial(torch.optim.SGD, momentum=0.9, weight_decay=3e-4),
+    "adamw": partial(torch.optim.AdamW, weight_decay=0.02),
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,15 @@ def zero_shot(
         architectures: Name → architecture to build, or a module (left as it is).
         data: Test images.
         batch_size: Images for each call.
+
+    Raises:
+        DataError: The images have another number of classes than the GHN predicts.
     """
+    if ghn.config.num_classes != len(data.classes):
+        raise DataError(
+            f"{data.source} has {len(data.classes)} classes, the GHN predicts {ghn.config.num_classes}: its "
+            "predictions can only be evaluated on images like those of its training"
+        )
     found: dict[str, float] = {}
     failed: dict[str, str] = {}
     for name, architecture in architectures.items():
@@ -123,9 +137,10 @@ def fine_tune(
     lr: float = 0.025,
     marks: Sequence[int] = (),
     seed: int = 0,
+    optimizer: str = "sgd",
     on_step: Callable[[int, float], None] | None = None,
 ) -> Curve:
-    """Ordinary training in place: SGD with momentum .9, weight decay 3e-4, gradient norm at most 5, cosine.
+    """Ordinary training in place, gradient norm at most 5, learning rate falling to zero by a cosine.
 
     Args:
         model: Takes ``(B, 3, 32, 32)``; changed.
@@ -137,16 +152,20 @@ def fine_tune(
         lr: Peak learning rate.
         marks: Numbers of updates after which accuracy is measured; 0 = before the first one.
         seed: Of the order of the images and of the model's own random choices (dropout).
+        optimizer: ``sgd`` (momentum .9, weight decay 3e-4) or ``adamw`` (weight decay .02).
         on_step: Called after each update with its number and loss.
 
     Raises:
         DataError: There are fewer images than one batch needs.
+        ConfigError: The optimiser is neither of the two.
     """
+    if optimizer not in OPTIMIZERS:
+        raise ConfigError(f"unknown optimiser {optimizer!r}; known: {', '.join(OPTIMIZERS)}")
     if len(data) < batch_size:
         raise DataError(f"{data.source}: {len(data)} images are fewer than one batch of {batch_size}")
     order = Shuffled(len(data), seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=3e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    update = OPTIMIZERS[optimizer](model.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(update, steps)
     curve = Curve([], [])
     wanted = set(marks) | {steps}
     with torch.random.fork_rng(devices=[]):
@@ -158,7 +177,7 @@ def fine_tune(
             if step == steps:
                 break
             chosen = torch.tensor(order.take(step * batch_size, batch_size))
-            loss = _sgd_step(model, *data.batch(chosen), optimizer)
+            loss = _sgd_step(model, *data.batch(chosen), update)
             schedule.step()
             if on_step is not None:
                 on_step(step + 1, loss)

@@ -83,6 +83,8 @@ def _without_weights(module: nn.Module, ghn: GHN, image_size: int) -> TargetNet:
         if id(parameter) in empty:  # an alias of a tied parameter must stay one with it
             path, _, last = name.rpartition(".")
             setattr(module.get_submodule(path), last, empty[id(parameter)])
+    device = next(ghn.parameters()).device
+    module._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
     return TargetNet(module, graph)
 
 

@@ -11,21 +11,26 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ghn_init.errors import DataError
+from ghn_init.errors import CheckpointError, DataError
 from ghn_init.ghn import GHN, GHNConfig
 from ghn_init.training.checkpoint import copy_state, load_checkpoint, read_checkpoint, save_checkpoint
 from ghn_init.training.config import TrainConfig
-from ghn_init.training.data import ImageData, fashion_mnist
+from ghn_init.training.data import ImageData
+from ghn_init.training.datasets import load_images
 from ghn_init.training.inner import inner_gradients
 from ghn_init.training.order import Shuffled, draw
+from ghn_init.training.processes import Processes
 from ghn_init.training.spaces import Space
 from ghn_init.training.targets import TargetPool
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger("ghn_init")
 
@@ -61,9 +66,11 @@ class Trainer:
 
     Args:
         config: The run.
-        data: Training images; by default Fashion-MNIST as :func:`ghn_init.training.data.fashion_mnist`
-            finds it.
+        data: Training images; by default those that the configuration names.
         folder: Where checkpoint and log go; None keeps nothing.
+        accelerator: Device, mixed precision (bf16), trackers and processes of the run: each process takes its
+            share of every meta-batch, and all make the same update, that of one process with the whole
+            meta-batch. Default: this process alone, on the CPU in float32.
 
     Raises:
         CheckpointError: The folder holds a damaged checkpoint, or one of another configuration.
@@ -71,10 +78,14 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, data: ImageData | None = None, folder: str | os.PathLike[str] | None = None
+        self,
+        config: TrainConfig,
+        data: ImageData | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        accelerator: Accelerator | None = None,
     ) -> None:
         self.config = config
-        self.data = data if data is not None else fashion_mnist("train")
+        self.data = data if data is not None else load_images(config.data, "train")
         if len(self.data) < config.batch_size:
             count, size = len(self.data), config.batch_size
             raise DataError(f"{self.data.source}: {count} images are fewer than one batch of {size}")
@@ -82,10 +93,13 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.ghn = GHN(GHNConfig.from_dict({"num_classes": len(self.data.classes), **config.ghn}))
+        self.processes = Processes(accelerator)
+        self.ghn.to(self.processes.device)
         self.optimizer = torch.optim.Adam(self.ghn.parameters(), config.lr, weight_decay=config.weight_decay)
         self.average = copy_state(self.ghn.state_dict())
         space = Space(config.families, config.seed)
         self.pool = TargetPool(space, self.ghn, config.pool, config.image_size, config.seed)
+        self._small = TargetPool(space, self.ghn, config.pool, config.small_size, config.seed)
         self._images = Shuffled(len(self.data), config.seed)
         self.step = 0
         self.skipped = 0
@@ -100,35 +114,45 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
+        before = self.skipped
         results = self._meta_batch()
+        self.processes.sum_gradients(self.ghn)
+        sums = [sum(values) for values in zip(*results, strict=True)] or [0.0] * 3
+        count, skipped, *sums = self.processes.sum_numbers([len(results), self.skipped - before, *sums])
+        self.skipped = before + round(skipped)
         norm = math.nan
-        if results:
+        if count:
             norm = float(nn.utils.clip_grad_norm_(self.ghn.parameters(), config.clip))
             if math.isfinite(norm):
                 self.optimizer.step()
                 self._update_average()
             else:
-                self.skipped += len(results)
+                self.skipped += round(count)
                 logger.warning("step %d: the GHN's gradient is not finite; update skipped", self.step)
         self.step += 1
-        mean = [sum(values) / len(results) for values in zip(*results, strict=True)] or [math.nan] * 3
+        mean = [each / count if count else math.nan for each in sums]
         return StepLog(self.step, mean[0], mean[1], mean[2], lr, norm, self.skipped)
 
     def _meta_batch(self) -> list[tuple[float, float, float]]:
         """Accumulates the gradient; (first loss, last loss, accuracy) of each architecture that counts."""
         config = self.config
         start = self.step * config.meta_batch
-        ready = [self.pool.get(self._architecture(start + place)) for place in range(config.meta_batch)]
-        targets = [target for target in ready if target is not None]
+        pool = self._small if self._is_small() else self.pool
+        places = self.processes.own(range(config.meta_batch))
+        ready = {place: pool.get(self._architecture(start + place)) for place in places}
+        targets = {place: target for place, target in ready.items() if target is not None}
         self.skipped += len(ready) - len(targets)
         if not targets:
             return []
-        predictions = self.ghn([target.graph for target in targets])
+        with self.processes.autocast():
+            predictions = self.ghn([target.graph for target in targets.values()])
+        predictions = self.processes.in_full_precision(predictions)
         results: list[tuple[float, float, float]] = []
         tensors: list[Tensor] = []
         gradients: list[Tensor] = []
-        for place, (target, predicted) in enumerate(zip(targets, predictions, strict=True)):
-            result = inner_gradients(target, predicted, self._batches(start + place), config.inner_lr)
+        for (place, target), predicted in zip(targets.items(), predictions, strict=True):
+            with self.processes.autocast():
+                result = inner_gradients(target, predicted, self._batches(start + place), config.inner_lr)
             if result is None:
                 self.skipped += 1
                 logger.warning("step %d: %s is not finite; skipped", self.step, target.graph)
@@ -149,7 +173,11 @@ class Trainer:
     def _batches(self, position: int) -> list[tuple[Tensor, Tensor]]:
         size, steps = self.config.batch_size, self.config.inner_steps
         indices = torch.tensor(self._images.take(position * size * steps, size * steps))
-        return [self.data.batch(part, self.config.image_size) for part in indices.split(size)]
+        side = self.config.small_size if self._is_small() else self.config.image_size
+        return [self.processes.moved(self.data.batch(part, side)) for part in indices.split(size)]
+
+    def _is_small(self) -> bool:
+        return self.step < self.config.small_share * self.config.steps
 
     def _learning_rate(self) -> float:
         config = self.config
@@ -175,6 +203,8 @@ class Trainer:
         """
         last = self.config.steps if until is None else min(until, self.config.steps)
         hide = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").lower() in ("1", "true", "yes", "on")
+        hide = hide or not self.processes.is_main
+        self.processes.begin(self.config.to_dict())
         recent: deque[StepLog] = deque(maxlen=50)
         began = time.process_time()
         with tqdm(total=last, initial=self.step, desc="training the GHN", disable=hide) as bar:
@@ -189,6 +219,7 @@ class Trainer:
                     on_step(entry)
                 if self.step % self.config.checkpoint_every == 0 or self.step == last:
                     self.save()
+        self.processes.end()
         return self.averaged()
 
     def averaged(self) -> GHN:
@@ -196,9 +227,14 @@ class Trainer:
         return _with_weights(self.ghn.config, self.average if self.config.ema else self.ghn.state_dict())
 
     def save(self) -> None:
-        """Writes the checkpoint; does nothing without a folder."""
+        """Writes the checkpoint, in the first process; does nothing without a folder."""
         if self.folder is None:
             return
+        if self.processes.is_main:
+            self._save(self.folder)
+        self.processes.meet()
+
+    def _save(self, folder: Path) -> None:
         state = {
             "config": json.dumps(self.config.to_dict()),
             "step": self.step,
@@ -208,12 +244,18 @@ class Trainer:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
-        save_checkpoint(self.folder, state)
+        save_checkpoint(folder, state)
 
     def _resume(self) -> None:
         state = None if self.folder is None else load_checkpoint(self.folder, self.config.to_dict())
         if state is None:
             return
+        classes, trained = self.ghn.config.num_classes, state["num_classes"]
+        if classes != trained:
+            raise CheckpointError(
+                f"{self.folder}: made with images of {trained} classes, {self.data.source} has {classes}; "
+                "use another folder"
+            )
         self.ghn.load_state_dict(state["ghn"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -221,19 +263,25 @@ class Trainer:
         logger.info("continuing at update %d of %d", self.step, self.config.steps)
 
     def _log(self, recent: deque[StepLog], seconds: float) -> None:
-        if self.folder is None:
-            return
         keys = ("loss", "last_loss", "accuracy", "grad_norm")
         finite = [asdict(entry) for entry in recent if math.isfinite(entry.loss)]
         row: dict[str, Any] = {"step": self.step, "cpu_seconds": round(seconds, 1), "lr": recent[-1].lr}
         row |= {key: round(sum(entry[key] for entry in finite) / max(1, len(finite)), 4) for key in keys}
         row["skipped"] = self.skipped
+        self.processes.log(row, self.step)
+        if self.folder is None or not self.processes.is_main:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / LOG).open("a") as file:
             file.write(json.dumps(row) + "\n")
 
 
-def train(config: TrainConfig, folder: str | os.PathLike[str], data: ImageData | None = None) -> GHN:
+def train(
+    config: TrainConfig,
+    folder: str | os.PathLike[str],
+    data: ImageData | None = None,
+    accelerator: Accelerator | None = None,
+) -> GHN:
     """Trains a GHN, or continues the run in ``folder``, and returns it.
 
     The folder gets ``checkpoint.pt`` and ``log.jsonl``; ``ghn.save_pretrained`` writes the result.
@@ -241,9 +289,10 @@ def train(config: TrainConfig, folder: str | os.PathLike[str], data: ImageData |
     Args:
         config: The run.
         folder: Of the run.
-        data: Training images; by default Fashion-MNIST.
+        data: Training images; by default those that the configuration names.
+        accelerator: See :class:`Trainer`.
     """
-    return Trainer(config, data, folder).run()
+    return Trainer(config, data, folder, accelerator).run()
 
 
 def load_run(folder: str | os.PathLike[str]) -> tuple[TrainConfig, GHN]:

@@ -17,7 +17,7 @@ import torch
 from ghn_init import CheckpointError, ConfigError, DataError
 from ghn_init.training.checkpoint import CHECKPOINT
 from ghn_init.training.config import TrainConfig
-from ghn_init.training.data import fashion_mnist
+from ghn_init.training.data import ImageData, fashion_mnist
 from ghn_init.training.inner import inner_gradients
 from ghn_init.training.trainer import LOG, Trainer
 
@@ -144,6 +144,15 @@ def test_an_architecture_that_does_not_fit_the_images_is_skipped_and_counted(ima
     assert "convnext" in next(iter(trainer.pool.failed.values()))
 
 
+def test_the_first_updates_may_see_small_images(images):
+    trainer = Trainer(config(small_share=0.5, steps=4, small_size=16), images)
+    sides = []
+    for _ in range(4):
+        sides.append(trainer._batches(0)[0][0].shape[-1])
+        assert math.isfinite(trainer.update().loss)
+    assert sides == [16, 16, 32, 32]
+
+
 def test_an_endless_space_gives_a_new_architecture_at_each_update(images):
     trainer = Trainer(config(pool=None, steps=3, inner_steps=1), images)
     assert [trainer._architecture(position) for position in range(3)] == [0, 1, 2]
@@ -167,6 +176,9 @@ def test_checkpoints_of_another_run_and_damaged_ones_are_refused(tmp_path: Path,
     with pytest.raises(CheckpointError, match="lr differ"):
         Trainer(config(lr=5e-3), images, tmp_path)
     assert Trainer(config(steps=9), images, tmp_path).step == 2  # a run may be made longer
+    fewer = ImageData(images.images, images.labels % 5, images.classes[:5], "five classes")
+    with pytest.raises(CheckpointError, match="10 classes, five classes has 5"):
+        Trainer(config(), fewer, tmp_path)
     path = tmp_path / CHECKPOINT
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="damaged"):
@@ -189,6 +201,7 @@ def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(tmp_path: Path
         ({"steps": 0}, "steps must be positive"),
         ({"lr": math.nan}, "lr must be positive"),
         ({"ema": 1.0}, "ema must be in"),
+        ({"small_share": 2}, "small_share must be in"),
         ({"pool": 1, "meta_batch": 2}, "smaller than the meta-batch"),
         ({"epochs": 3}, "unknown keys"),
         ({"families": {"rnn": 1.0}}, "unknown families"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ghn_init import logging
 from ghn_init.hooks import enabled, patch, unpatch
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ __all__ = [
     "apply",
     "calibrate_batchnorm",
     "enabled",
+    "logging",
     "patch",
     "predict",
     "rank",
@@ -107,4 +109,5 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+logging.read_environment()
 patch()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghn_init.logging import progress_bar
+
 if TYPE_CHECKING:
     from ghn_init.ghn import GHN
     from ghn_init.training.evaluate import Curve
@@ -95,7 +97,6 @@ def run(
     """
     import timm
     import torch
-    from tqdm.auto import tqdm
 
     import ghn_init
     from ghn_init.training.data import fashion_mnist
@@ -115,17 +116,13 @@ def run(
     marks = [mark for mark in MARKS if mark <= steps]
     curves: dict[str, Curve] = {}
     for name, network in models.items():
-        with tqdm(total=steps, desc=f"{model}, {name}", disable=_hide_bars()) as bar:
+        with progress_bar(total=steps, desc=f"{model}, {name}") as bar:
             curves[name] = fine_tune(
                 network, data, test, steps=steps, lr=lr, marks=marks, seed=seed, on_step=_advance(bar)
             )
     picture = None if out is None else plot(curves, model, Path(out) / PICTURE)
     seconds = time.perf_counter() - began
     return DemoResult(model, curves, data.source, len(data), len(test), seconds, picture)
-
-
-def _hide_bars() -> bool:
-    return os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").lower() in ("1", "true", "yes", "on")
 
 
 def _advance(bar: Any) -> Callable[[int, float], None]:

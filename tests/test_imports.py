@@ -16,7 +16,7 @@ import ghn_init
 ROOT = Path(ghn_init.__file__).resolve().parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-ABOVE_ALL = {"cli", "demo", "__main__"}
+ABOVE_ALL = {"cli", "demo", "launch", "__main__"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "wrappers": set(),
@@ -24,10 +24,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parallel": {"copying"},
     "isolation": set(),
     "assets": set(),
+    "logging": set(),
     "graph": {"assets", "errors"},
     "tracing": {"errors", "graph", "isolation", "parallel", "wrappers"},
-    "hub": {"assets", "errors", "graph"},
-    "ghn": {"errors", "graph", "hub"},
+    "hub": {"assets", "errors", "graph", "logging"},
+    "ghn": {"errors", "graph", "hub", "logging"},
     "assigning": {"errors", "parallel", "wrappers"},
     "assign": {"errors", "assigning"},
     "batchnorm": {"errors", "assigning", "wrappers"},
@@ -50,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ghn",
         "graph",
         "isolation",
+        "logging",
         "tracing",
         "wrappers",
     },
@@ -60,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ranking": {
         *("api", "default", "errors", "ghn", "graph", "isolation", "tracing", "training"),
     },
-    "__init__": {"hooks"},
+    "__init__": {"hooks", "logging"},
 }
 """Room → rooms that it may import when it runs (imports for type checkers aside)."""
 

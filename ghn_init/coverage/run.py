@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ghn_init.coverage import suites
 from ghn_init.coverage.case import Case
 from ghn_init.coverage.processes import Key, Settings, run_all
 from ghn_init.coverage.rows import Results, Row, is_available, succeeded
 from ghn_init.coverage.sampling import sample
+from ghn_init.logging import progress_bar
 
 
 @dataclass(frozen=True)
@@ -104,9 +102,8 @@ def run(
 
 
 def _shown(rows: Iterator[tuple[Key, Row]], suite: str, total: int) -> Iterator[tuple[Key, Row]]:
-    hide = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").lower() in ("1", "true", "yes", "on")
     failed = 0
-    with tqdm(rows, desc=suite, total=total, unit="model", disable=hide or None) as bar:
+    with progress_bar(iterable=rows, desc=suite, total=total, unit="model") as bar:
         for key, row in bar:
             failed += is_available(row) and not succeeded(row)
             bar.set_postfix_str(f"{failed} failed, {key[1]}")

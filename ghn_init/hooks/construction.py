@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,13 +30,19 @@ logger = logging.getLogger("ghn_init")
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Which GHN a constructor should use (False: none), and whether an argument asked for it."""
+    """Which GHN a constructor should use (False: none), and whether an argument asked for it.
+
+    Attributes:
+        served: Class names of the models that were initialised for it.
+    """
 
     ghn: GHNSpec
     explicit: bool
+    served: list[str] = field(default_factory=list)
 
 
 _request: ContextVar[Request | None] = ContextVar("ghn_init_request", default=None)
+_everywhere: Request | None = None  # of threads and tasks that have none of their own
 _construction: ContextVar[Construction | None] = ContextVar("ghn_init_construction", default=None)
 
 
@@ -47,7 +53,7 @@ def idle(live: bool, keywords: Collection[str]) -> bool:
         live: Whether its hook is in place. What has begun with the hook is ended with it in any case.
         keywords: Keywords that the constructor was called with.
     """
-    request = _request.get()
+    request = _requested()
     if _construction.get() is not None or (request is not None and request.explicit):
         return False
     return not live or (request is None and "ghn_init" not in keywords)
@@ -75,6 +81,24 @@ def enabled(ghn: GHNSpec = True) -> Iterator[None]:
         yield
 
 
+def enable_everywhere(ghn: GHNSpec = True) -> Request:
+    """As `enabled`, for all threads and the rest of the process; blocks and arguments win over it.
+
+    Returns:
+        The request, which lists what is initialised for it.
+
+    Raises:
+        TypeError: As `enabled`.
+    """
+    global _everywhere
+    _everywhere = Request(_checked(ghn), explicit=False)
+    return _everywhere
+
+
+def _requested() -> Request | None:
+    return _request.get() or _everywhere
+
+
 @contextmanager
 def requested(ghn: GHNSpec, *, explicit: bool) -> Iterator[None]:
     """Set the request of this thread or task for the block."""
@@ -97,7 +121,7 @@ def construction(argument: GHNSpec | None = None, *, library: str) -> Iterator[C
         The construction, which the caller must `~Construction.finish`; None if no GHN is asked for, or if an
         outer construction answers the same request already.
     """
-    request = _request.get() if argument is None else Request(_checked(argument), explicit=True)
+    request = _requested() if argument is None else Request(_checked(argument), explicit=True)
     outer = _construction.get()
     if request is None or (outer is not None and outer.request is request):
         yield None
@@ -169,6 +193,7 @@ class Construction:
         everything = len(names) == len(parameters)
         report = apply(model, self.request.ghn, only=None if everything else names)
         self.report = report
+        self.request.served.append(type(model).__name__)
         self._covered.update((id(parameter), parameter) for parameter in parameters.values())
         if everything and not report.predicted:
             reasons = "; ".join(sorted({*report.kept.values(), *report.skipped.values()})[:3])

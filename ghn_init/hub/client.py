@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ghn_init.hub.folder import (
 )
 from ghn_init.hub.listing import check_downloads, listing
 from ghn_init.hub.messages import hub_errors, page
+from ghn_init.logging import is_progress_bar_enabled
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".joblib")
 
@@ -52,7 +54,7 @@ def download(
     wanted = [f"{prefix}{name}" for name in _wanted(filename)]
     beside = [] if filename else [f"{prefix}{CARD_FILE}"]
     start = time.time()
-    with hub_errors(repo_id, revision):
+    with hub_errors(repo_id, revision), _bars():
         listed, silence = (None, None) if local_files_only else listing(repo_id, revision, token)
         try:
             snapshot = snapshot_download(
@@ -106,7 +108,7 @@ def push(
 
     require_finite(state, "this GHN")
     api = HfApi(token=token, library_name="ghn_init")
-    with hub_errors(repo_id, revision), tempfile.TemporaryDirectory(prefix="ghn_init-") as scratch:
+    with hub_errors(repo_id, revision), _bars(), tempfile.TemporaryDirectory(prefix="ghn_init-") as scratch:
         weights = Path(scratch) / WEIGHTS_FILE
         write_weights_file(weights, config, state)  # before anything exists on the Hub: the disk may be full
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id  # now with its owner
@@ -133,6 +135,23 @@ def push(
             parent_commit=info.sha,
         )
     return str(done.oid)
+
+
+@contextmanager
+def _bars() -> Iterator[None]:
+    """Hide the Hub client's progress bars in the block where ours are off."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    fixed = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None  # the client's environment wins, and warns
+    if is_progress_bar_enabled() or fixed or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _wanted(filename: str | None) -> list[str]:

@@ -7,19 +7,22 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ghn_init.accounting import account, check_state, names_left_out, notes
-from ghn_init.assign import Journal, agreeing, bind, write
+from ghn_init.assign import Journal, agreeing, bind, own_value, write
+from ghn_init.blending import Blend, blended
 from ghn_init.default import resolve_ghn
 from ghn_init.ghn import GHN
 from ghn_init.ghn.plan import Head
 from ghn_init.graph import ArchGraph
 from ghn_init.isolation import Surroundings, own_generators, plain_settings
 from ghn_init.report import GHNSource, InitReport, by_reason, remember, remembered
+from ghn_init.tensor_statistics import changes, measure_parameters
 from ghn_init.tracing.leaf import Leaves
 from ghn_init.tracing.trace import Method, OnUntraceable, trace
 from ghn_init.wrappers import unwrapped
@@ -37,6 +40,7 @@ def apply(
     example_inputs: Any = None,
     graph: ArchGraph | None = None,
     head: Head = "auto",
+    blend: float | Blend = 1.0,
     seed: int = 0,
     only: Only = None,
     materialize: bool | str | torch.device = False,
@@ -44,6 +48,7 @@ def apply(
     leaf: Leaves = None,
     on_untraceable: OnUntraceable = "raise",
     device: torch.device | str | int | None = None,
+    statistics: bool = False,
     **hub: Any,
 ) -> InitReport:
     """Initialise a model in place with weights that a GHN predicts.
@@ -64,7 +69,9 @@ def apply(
             was sharded; traced with the convention that the GHN's ``config.graph_convention`` names.
         head: ``auto`` predicts a classifier only if its class count is the GHN's; ``predict`` always;
             ``keep`` never.
-        seed: Of what is drawn rather than predicted (rows for class tokens).
+        blend: Share of the prediction in what is written, the rest being the model's own values (0 leaves the
+            model as it is), or a :class:`ghn_init.blending.Blend` that says more: base, scale, noise.
+        seed: Of what is drawn rather than predicted (rows for class tokens, the base of a blend).
         only: Names of the parameters that may change, or a function that tells them; default all.
             A model with adapters (LoRA) is refused without it: adapters must start as they are.
         materialize: Give memory to a model on the meta device: on the CPU, or on this device.
@@ -73,6 +80,8 @@ def apply(
         on_untraceable: ``keep`` initialises what tracing reached; the rest keeps its values and is listed
             with the error.
         device: Where a GHN that is loaded here runs; a GHN passed as an object stays where it is.
+        statistics: Measure every parameter before and after, for :attr:`InitReport.statistics` and the
+            pictures of :meth:`InitReport.to_html`. What is written is the same.
         **hub: ``filename, revision, token, cache_dir, local_files_only, force_download, subfolder`` for a GHN
             on the Hub.
 
@@ -96,11 +105,18 @@ def apply(
                 left_out = names_left_out(inner, graph, only)
                 plan = loaded.plan(graph, head=head, skip=left_out)
                 binding = bind(inner, plan.predicted, materialize=materialize)
-                ballot.compare(lambda: (_fingerprint(loaded), graph.to_dict(), plan, seed))
+                ballot.compare(lambda: (_fingerprint(loaded), graph.to_dict(), plan, seed, blend))
+            measured = [measure_parameters(inner)] if statistics else []
             with clock("predict and write"), _evaluating(loaded):
                 skip = {*left_out, *binding.skipped, *binding.shares, *binding.elsewhere}
-                groups = loaded.iter_groups(graph, head=head, seed=seed, skip=skip)
+                journal.defers = not statistics
+                if (mixture := Blend.of(blend)).is_bare:
+                    groups = loaded.iter_fitted(graph, head=head, seed=seed, skip=skip)
+                else:
+                    groups = loaded.iter_groups(graph, head=head, seed=seed, skip=skip)
+                    groups = blended(groups, mixture, graph, partial(own_value, binding), seed)
                 outcome = write(binding, groups, journal=journal)
+            measured += [measure_parameters(inner)] if statistics else []
             report = InitReport(
                 **account(binding, outcome, plan, graph),
                 ghn=GHNSource(loaded.source, loaded.commit),
@@ -108,6 +124,7 @@ def apply(
                 timings=clock.seconds,
                 notes=notes(inner, outcome),
                 model=type(inner).__name__,
+                statistics=changes(*measured) if statistics else {},
             )
         _log(report, asked=left_out)
         journal.save_step(remembered(inner))

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ghn_init.assigning.agreement import agreeing
 from ghn_init.assigning.binding import Binding, bind, holders
+from ghn_init.assigning.deferred import Pending
 from ghn_init.assigning.journal import Journal
 from ghn_init.assigning.meta import MetaTarget, materialise_rest
-from ghn_init.assigning.targets import PlainTarget, RefusedError
+from ghn_init.assigning.targets import PlainTarget, RefusedError, check_fit
 from ghn_init.errors import AssignError, GHNInitError, PredictionError
 from ghn_init.parallel import is_distributed
 
@@ -37,17 +38,21 @@ class Outcome:
 
 
 def write(
-    model: nn.Module | Binding, groups: Iterable[Mapping[str, Tensor]], *, journal: Journal | None = None
+    model: nn.Module | Binding,
+    groups: Iterable[Mapping[str, Tensor | Pending]],
+    *,
+    journal: Journal | None = None,
 ) -> Outcome:
     """Write groups of predicted tensors into a model, in place, all of them or none.
 
     Parameters keep their identity, device, dtype, ``requires_grad`` and optimiser state. Only one
     group is held at a time. Old values are kept until the last write, in memory and above a limit in a
-    temporary file; on any exception, an interrupt included, they are put back.
+    temporary file; on any exception, an interrupt included, they are put back. Values that are not spelled
+    out are held up to a limit, and all written together when the journal's block ends.
 
     Args:
         model: A model, or a :class:`Binding`, for which all of ``targets`` must come.
-        groups: Mappings of tensor name → value of the parameter's shape.
+        groups: Mappings of tensor name → value of the parameter's shape, spelled out or not.
         journal: Keeps the old values for longer: what is written is put back if the journal's own block
             raises; default for the time of this call.
 
@@ -89,15 +94,25 @@ def own_value(binding: Binding, name: str) -> Tensor:
     return target.tensor.detach()
 
 
-def _write_group(binding: Binding, group: Mapping[str, Tensor], undo: Journal, outcome: Outcome) -> None:
+def _write_group(
+    binding: Binding, group: Mapping[str, Tensor | Pending], undo: Journal, outcome: Outcome
+) -> None:
     for name, value in group.items():
         if name in binding.skipped or name in binding.shares or name in binding.elsewhere:
             continue
         if name not in binding.targets:
             raise AssignError(f"a prediction came for {name!r}, which was not asked for")
+        target = binding.targets[name]
+        if not isinstance(value, Tensor):
+            if isinstance(target, PlainTarget) and not is_distributed(target.tensor):
+                check_fit(name, value, target.tensor)
+                if undo.defer(target.tensor, value):
+                    outcome.written.append(name)
+                    continue
+            value = value.tensor()
         mark = undo.mark()
         try:
-            remark = binding.targets[name].write(value, undo)
+            remark = target.write(value, undo)
         except RefusedError as refusal:
             undo.rollback(mark)
             outcome.skipped[name] = str(refusal)

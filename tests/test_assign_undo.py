@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ from states import IMAGE, ConvNet, Snapshot, TiedNet, tiny_ghn
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import squeezenet1_1
 
 import ghn_init
@@ -135,16 +137,72 @@ def test_materialised_parameters_are_taken_back():
     assert before.changed() == []
 
 
+@pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("step", ["account", "notes", "InitReport"])
-def test_a_fault_after_the_last_write_of_apply_restores_every_bit(step, monkeypatch):
+def test_a_fault_after_the_last_write_of_apply_restores_every_bit(step, at_once, monkeypatch):
     model = ConvNet()
     before = Snapshot(model)
 
     def interrupted(*args, **kwargs):
-        assert "conv.weight" in before.changed()
+        assert ("conv.weight" in before.changed()) is at_once
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"ghn_init.api.{step}", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ghn_init.apply(model, tiny_ghn(), example_inputs=IMAGE)
+        # Measuring what was written needs it written; else that is the last step of all.
+        ghn_init.apply(model, tiny_ghn(), example_inputs=IMAGE, statistics=at_once)
+    assert before.changed() == []
+
+
+def test_values_put_off_are_written_when_the_block_ends_and_not_on_an_exception():
+    ghn, model = tiny_ghn(), squeezenet1_1(num_classes=10)
+    graph = ghn_init.trace(model)
+    expected = ghn.predict(graph, head="predict")
+    before = Snapshot(model)
+    for fault in (None, KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), Journal() as journal, journal:
+            written = write(model, ghn.iter_fitted(graph, head="predict"), journal=journal).written
+            assert set(written) == set(expected)
+            assert before.changed() == []
+            if fault is not None:
+                raise fault
+        assert bool(before.changed()) is (fault is None)
+        for name, value in expected.items():
+            assert torch.equal(model.get_parameter(name), value) is (fault is None)
+        model = squeezenet1_1(num_classes=10)
+        before = Snapshot(model)
+
+
+@pytest.mark.parametrize("limit", [0, 100_000])
+def test_what_cannot_wait_is_written_at_once_and_undone_with_the_rest(limit, monkeypatch):
+    monkeypatch.setattr("ghn_init.assigning.deferred.MOST_DEFERRED", limit)
+    ghn, model = tiny_ghn(), squeezenet1_1(num_classes=10)
+    graph = ghn_init.trace(model)
+    before = Snapshot(model)
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - what the block leaves is the matter of the test
+        with Journal() as journal, journal:
+            write(model, ghn.iter_fitted(graph, head="predict"), journal=journal)
+            assert before.changed()
+            raise ZeroDivisionError
+    assert before.changed() == []
+    write(model, ghn.iter_fitted(graph, head="predict"))
+    for name, value in ghn.predict(graph, head="predict").items():
+        assert torch.equal(model.get_parameter(name), value)
+
+
+class FaultyCall(TorchDispatchMode):
+    """Raises in the midst of copies that were put off, or before; a mode sees every call of torch."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.copy_.default and args[0].shape == (8, 3, 3, 3):
+            raise RuntimeError("device lost")
+        return func(*args, **(kwargs or {}))
+
+
+def test_under_a_mode_that_sees_every_call_nothing_is_put_off():
+    model = ConvNet()
+    graph = ghn_init.trace(model, IMAGE)
+    before = Snapshot(model)
+    with pytest.raises(AssignError, match="device lost"), FaultyCall():
+        ghn_init.apply(model, tiny_ghn(), graph=graph)
     assert before.changed() == []

@@ -38,23 +38,25 @@ def modes() -> tuple:
     )
 
 
-def fault_at_every_line(rooms: tuple[str, ...], step: int, fault: Callable[[], BaseException]) -> int:
+def fault_at_every_line(
+    rooms: tuple[str, ...], step: int, fault: Callable[[], BaseException], **options: bool
+) -> int:
     """Raise at every ``step``-th line of some rooms; returns the number of faults."""
     logging.getLogger("ghn_init").setLevel(logging.CRITICAL)
     ghn = tiny_ghn()
     complete = ConvNet()
     for _ in range(2):  # the first call imports modules
-        ghn_init.apply(complete, ghn, example_inputs=IMAGE)
+        ghn_init.apply(complete, ghn, example_inputs=IMAGE, **options)
     counted = LineFaults(rooms)
     with counted.active():
-        ghn_init.apply(ConvNet(), ghn, example_inputs=IMAGE)
+        ghn_init.apply(ConvNet(), ghn, example_inputs=IMAGE, **options)
     model = ConvNet()
     before = Snapshot(model)
     around = modes()
     for at in range(1, counted.count + 1, step):
         faults = LineFaults(rooms, at, fault)
         with pytest.raises(type(fault())), faults.active():
-            ghn_init.apply(model, ghn, example_inputs=IMAGE)
+            ghn_init.apply(model, ghn, example_inputs=IMAGE, **options)
         assert modes() == around, faults.where
         if before.changed():
             # Arrived after the last step: then all of it is there, and the report too.
@@ -77,9 +79,14 @@ def test_a_fault_at_lines_of_the_write_room_leaves_the_model_as_it_was(fault):
     assert fault_at_every_line(WRITE_ROOM, 23, fault) > 50
 
 
+def test_a_fault_at_lines_of_a_write_in_place_leaves_the_model_as_it_was():
+    assert fault_at_every_line(WRITE_ROOM, 23, KeyboardInterrupt, statistics=True) > 50
+
+
 @pytest.mark.slow
-def test_an_interrupt_at_every_line_of_the_write_room_leaves_the_model_as_it_was():
-    assert fault_at_every_line(WRITE_ROOM, 1, KeyboardInterrupt) > 1500
+@pytest.mark.parametrize("statistics", [False, True])
+def test_an_interrupt_at_every_line_of_the_write_room_leaves_the_model_as_it_was(statistics):
+    assert fault_at_every_line(WRITE_ROOM, 1, KeyboardInterrupt, statistics=statistics) > 1500
 
 
 def test_an_interrupt_at_every_line_of_the_undo_does_not_stop_it():

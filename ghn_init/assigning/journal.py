@@ -9,6 +9,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
+from ghn_init.assigning.deferred import Deferred, Pending
 from ghn_init.errors import AssignError
 
 MEMORY_LIMIT = 16 * 2**20
@@ -29,9 +30,15 @@ class Journal:
 
     Args:
         memory_limit: Bytes kept in memory before old values are spilled to a temporary file.
+
+    Attributes:
+        defers: Whether :meth:`defer` may put writes off. They are done when a block is left without an
+            exception; until then the tensors hold their old values, of which none is kept.
     """
 
     def __init__(self, memory_limit: int = MEMORY_LIMIT) -> None:
+        self.defers = True
+        self._deferred = Deferred()
         self._memory_left = memory_limit
         self._file: IO[bytes] | None = None
         self._written = 0
@@ -45,12 +52,15 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is not None:
+        if kind is None and self._deferred.tensors and not self._deferred.done:
+            self._write_deferred()
+        if kind is not None and not self._deferred.done:
             self.rollback()
-        elif self._depth > 1:
+        elif kind is None and self._depth > 1:
             self._depth -= 1
             return
         # From here on the new values stay, whatever arrives.
+        self._deferred.clear()
         self._undo.clear()
         self._saved.clear()
         self._alive.clear()
@@ -80,6 +90,26 @@ class Journal:
         self._alive.append(tensor)
         self._undo.append(undo)
         self._saved.add(id(tensor))
+
+    def defer(self, tensor: Tensor, value: Pending) -> bool:
+        """Have ``value`` written into ``tensor`` when the block ends.
+
+        Returns:
+            Whether that will be done; else the caller writes it.
+        """
+        return self.defers and self._deferred.add(tensor, value)
+
+    def _write_deferred(self) -> None:
+        memory, values = self._deferred.lists()
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                # A single call, during which Python handles no interrupt: so no old value is needed.
+                torch._foreach_copy_(memory, values)  # pyright: ignore[reportPrivateImportUsage]
+        except Exception as error:
+            raise AssignError(
+                f"{len(self._deferred.tensors)} tensors could not be written, and some of them may have "
+                f"changed: load the model's weights again ({error})"
+            ) from error
 
     def save_attribute(self, module: nn.Module, name: str) -> None:
         """Remember which object ``module.name`` is; it is about to be replaced by another."""
@@ -112,6 +142,8 @@ class Journal:
         Raises:
             AssignError: Something could not be restored.
         """
+        if not mark:
+            self._deferred.clear()
         interrupt: BaseException | None = None
         failures: list[BaseException] = []
         patience = _PATIENCE

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ghn_init.assigning.deferred import Pending
 from ghn_init.assigning.journal import Journal
 from ghn_init.errors import AssignError, PredictionError
 from ghn_init.parallel import local_part, shard_like
@@ -70,7 +71,7 @@ def store(name: str, value: Tensor, tensor: Tensor, journal: Journal) -> None:
     memory.detach().copy_(shard_like(value.detach(), tensor))
 
 
-def check_fit(name: str, value: Tensor, like: Tensor) -> None:
+def check_fit(name: str, value: Tensor | Pending, like: Tensor) -> None:
     """Check the shape of ``value``, and that its values can be stored in the dtype of ``like``.
 
     Raises:
@@ -82,7 +83,7 @@ def check_fit(name: str, value: Tensor, like: Tensor) -> None:
             f"parameter {name!r} has shape {tuple(like.shape)}, but the prediction for it has "
             f"shape {tuple(value.shape)}"
         )
-    check_finite(name, value, like.dtype)
+    check_finite(name, value if isinstance(value, Tensor) else value.block, like.dtype)
 
 
 def check_finite(name: str, value: Tensor, dtype: torch.dtype) -> None:

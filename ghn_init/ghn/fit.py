@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,69 @@ from ghn_init.ghn.plan import Target
 
 TOKEN_STD = 0.02
 _MOST_TOKENS = 16
+
+Copies = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Fitted:
+    """A predicted tensor that is not spelled out yet: a decoded block, repeated until it has the shape.
+
+    Attributes:
+        block: What is repeated along each axis.
+        tiled: Shape that it is repeated to; nowhere smaller than the block.
+        shape: The tensor's shape.
+        stacked: Whether the last axis of ``tiled`` is the first one of ``shape``; else the two have their
+            elements in the same order.
+    """
+
+    block: Tensor
+    tiled: tuple[int, ...]
+    shape: tuple[int, ...]
+    stacked: bool = False
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def tensor(self) -> Tensor:
+        """The tensor, differentiable in the block; a view of it where nothing is repeated."""
+        full = tile(self.block, self.tiled)
+        return full.permute(2, 0, 1) if self.stacked else full.reshape(self.shape)
+
+    def copies_to(self, memory: Tensor) -> Copies | None:
+        """Pairs of a part of ``memory`` and what to copy into it, which together write the tensor there.
+
+        Args:
+            memory: Of the tensor's shape; nothing is written.
+
+        Returns:
+            ``None`` if the memory's strides do not allow it.
+        """
+        try:
+            seen = memory.permute(1, 2, 0) if self.stacked else memory.view(self.tiled)
+        except RuntimeError:
+            return None
+        # What is read several times is read fastest in order.
+        block = self.block.contiguous() if self.block.numel() < self.numel else self.block
+        return _copies(seen, block, 0)
+
+
+def _copies(memory: Tensor, block: Tensor, axis: int) -> Copies:
+    """Copies of a block until it fills the memory along ``axis`` and those after it."""
+    if axis == memory.dim():
+        return [(memory, block.expand(memory.shape))]
+    have, want = block.shape[axis], memory.shape[axis]
+    if have == want:
+        return _copies(memory, block, axis + 1)
+    times, rest = divmod(want, have)
+    whole = memory.narrow(axis, 0, times * have).unflatten(axis, (times, have))
+    found = _copies(whole, block.unsqueeze(axis), axis + 2)
+    if rest:
+        last = memory.narrow(axis, times * have, rest)
+        found += _copies(last, block.narrow(axis, 0, rest), axis + 1)
+    return found
 
 
 def tile(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -23,22 +89,32 @@ def tile(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x
 
 
-def fit(decoded: Tensor, target: Target, seed: int) -> Tensor:
-    """One decoded weight in its target's shape.
+def fit(decoded: Tensor, target: Target, seed: int) -> Fitted:
+    """One decoded weight for its target.
 
     Args:
         decoded: ``(out, in, kh, kw)``; for vectors ``(size,)``.
         target: What it is for.
         seed: Of the rows that are drawn for class tokens.
     """
+    shape = target.shape
     if decoded.dim() == 1:
-        return tile(decoded, (target.view[0],)).reshape(target.shape)
+        return _fitted(decoded, (target.view[0],), shape)
     if target.kind == "positions":
-        return _positions(decoded, target.shape, seed)
-    full = tile(decoded, (*target.view[:2], *decoded.shape[2:]))
+        return _fitted(_positions(decoded, shape, seed), shape, shape)
     if target.kind == "stack":
-        return full.flatten(2)[:, :, : target.shape[0]].permute(2, 0, 1)
-    return full.reshape(target.shape)
+        places = decoded.flatten(2)[:, :, : shape[0]]
+        return _fitted(places, (*target.view[:2], shape[0]), shape, stacked=True)
+    return _fitted(decoded, (*target.view[:2], *decoded.shape[2:]), shape)
+
+
+def _fitted(
+    block: Tensor, tiled: tuple[int, ...], shape: tuple[int, ...], *, stacked: bool = False
+) -> Fitted:
+    for axis, want in enumerate(tiled):
+        if block.shape[axis] > want:
+            block = block.narrow(axis, 0, want)
+    return Fitted(block, tiled, shape, stacked)
 
 
 def own_memory(x: Tensor) -> Tensor:
@@ -60,4 +136,4 @@ def _positions(decoded: Tensor, shape: tuple[int, ...], seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(1, tokens, rows.shape[2], generator=generator).mul_(TOKEN_STD)
         rows = torch.cat([drawn.to(rows), rows], dim=1)
-    return tile(rows, shape)
+    return rows

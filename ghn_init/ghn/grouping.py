@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ghn_init.ghn.config import GHNConfig
+from ghn_init.ghn.fit import Fitted
 from ghn_init.ghn.plan import Target
 
 GroupKey = tuple[int, ...]
@@ -142,13 +143,15 @@ def _by_width(group: Group, config: GHNConfig) -> Iterator[Group]:
             yield part.part(range(start, min(start + at_once, len(part.targets))))
 
 
-def in_portions(targets: Sequence[Target]) -> Iterator[range]:
-    """Runs of targets that together have a bounded number of elements."""
-    start, total = 0, 0
-    for i, target in enumerate(targets):
-        if i > start and total + target.numel > _MOST_FITTED:
-            yield range(start, i)
-            start, total = i, 0
-        total += target.numel
-    if targets:
-        yield range(start, len(targets))
+def in_portions(group: Mapping[str, Fitted]) -> Iterator[list[str]]:
+    """Names of tensors that together have a bounded number of elements, in order."""
+    portion: list[str] = []
+    total = 0
+    for name, fitted in group.items():
+        if portion and total + fitted.numel > _MOST_FITTED:
+            yield portion
+            portion, total = [], 0
+        portion.append(name)
+        total += fitted.numel
+    if portion:
+        yield portion

@@ -13,13 +13,14 @@ from ghn_init.ghn.config import GHNConfig
 from ghn_init.ghn.decoders import DECODERS, VectorDecoder, decode_groups
 from ghn_init.ghn.embedding import NodeEmbedding
 from ghn_init.ghn.encoders import ENCODERS
-from ghn_init.ghn.fit import fit, own_memory
+from ghn_init.ghn.fit import Fitted, fit, own_memory
 from ghn_init.ghn.grouping import Group, GroupKey, decoder_calls, group_targets, in_portions, needed_groups
 from ghn_init.ghn.heads import classifier_nodes
 from ghn_init.ghn.plan import Head, Plan, Target, make_targets
 from ghn_init.graph import MAX_DISTANCE, ArchGraph
 from ghn_init.graph.batch import GraphBatch
 from ghn_init.hub.mixin import PretrainedMixin
+from ghn_init.logging import progress_bar
 
 
 class GHN(PretrainedMixin, nn.Module):
@@ -114,6 +115,18 @@ class GHN(PretrainedMixin, nn.Module):
         Raises:
             PredictionError: The GHN is on the meta device, or a decoded value is not finite.
         """
+        for group in self.iter_fitted(graph, head=head, seed=seed, skip=skip):
+            for portion in in_portions(group):
+                yield {name: own_memory(group[name].tensor()) for name in portion}
+
+    @torch.no_grad()
+    def iter_fitted(
+        self, graph: ArchGraph, *, head: Head = "auto", seed: int = 0, skip: Collection[str] = ()
+    ) -> Iterator[dict[str, Fitted]]:
+        """What :meth:`iter_groups` gives, not spelled out: decoded blocks that are yet to be repeated.
+
+        Those of a model wider than the GHN's ``max_shape`` take a small part of its memory.
+        """
         device = self.embedding.primitive.weight.device
         if device.type == "meta":
             raise PredictionError(
@@ -124,19 +137,32 @@ class GHN(PretrainedMixin, nn.Module):
         with exact:
             x = self.encode([graph])
         left_out = frozenset(skip)
-        for call in decoder_calls(self._groups([graph], head), self.config):
-            call = needed_groups(call, left_out, self.config)
-            if not call:
-                continue
-            with exact:
-                decoded = decode_groups(self.decoder, self.vectors, self.config, x, call, check=True)
-            for group, values in zip(call, decoded, strict=True):
-                for portion in in_portions(group.targets):
-                    yield {
-                        group.targets[i].name: own_memory(fit(values[i], group.targets[i], seed))
-                        for i in portion
-                        if group.targets[i].name not in left_out
+        groups = self._groups([graph], head)
+        total = sum(
+            target.numel for group in groups for target in group.targets if target.name not in left_out
+        )
+        bar = {
+            "desc": "predicting weights",
+            "unit": " values",
+            "unit_scale": True,
+            "delay": 2,
+            "leave": False,
+        }
+        with progress_bar(total=total, **bar) as shown:
+            for call in decoder_calls(groups, self.config):
+                call = needed_groups(call, left_out, self.config)
+                if not call:
+                    continue
+                with exact:
+                    decoded = decode_groups(self.decoder, self.vectors, self.config, x, call, check=True)
+                for group, values in zip(call, decoded, strict=True):
+                    fitted = {
+                        target.name: fit(value, target, seed)
+                        for target, value in zip(group.targets, values, strict=True)
+                        if target.name not in left_out
                     }
+                    yield fitted
+                    shown.update(sum(each.numel for each in fitted.values()))
 
     def predict(
         self, graph: ArchGraph, *, head: Head = "auto", seed: int = 0, skip: Collection[str] = ()
@@ -175,7 +201,7 @@ class GHN(PretrainedMixin, nn.Module):
             decoded = decode_groups(self.decoder, self.vectors, self.config, x, call)
             for group, values in zip(call, decoded, strict=True):
                 for target, owner, each in zip(group.targets, group.owners, values, strict=True):
-                    found[owner][target.name] = fit(each, target, seed)
+                    found[owner][target.name] = fit(each, target, seed).tensor()
         return found
 
     def _groups(self, graphs: Iterable[ArchGraph], head: Head) -> list[Group]:

@@ -74,7 +74,8 @@ def _normalised(decoded: Tensor, config: GHNConfig, group: Group) -> Sequence[Te
         return (bounded_bias(decoded) if config.weight_norm else decoded).unbind(0)
     scales = [1.0 if target.scale is None else target.scale for target in targets]
     if any(scale != 1.0 for scale in scales):
-        decoded = decoded * decoded.new_tensor(scales).view(-1, 1, 1, 1, 1)
+        factors = decoded.new_tensor(scales).view(-1, 1, 1, 1, 1)
+        decoded = decoded * factors if decoded.requires_grad else decoded.mul_(factors)
     return decoded.unbind(0)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _OWN = ("torch", "ghn_init")
+_CHECKED = "torch.distributions"
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Guesses:
         asked: Number of yes-or-no questions so far; when there were any, the other answer is worth a try.
         places: Places in the code that asked them, in the order of their last question.
         where: Module paths that asked for a value.
+        positions: Whether places of values that nobody computed were asked for: all of them were told.
     """
 
     truth: bool = False
@@ -28,13 +30,19 @@ class Guesses:
     asked: int = 0
     places: dict[str, None] = field(default_factory=dict)
     where: list[str] = field(default_factory=list)
+    positions: bool = False
 
     def values(self, tensor: Tensor, path: str) -> Tensor:
-        """A CPU tensor that stands for the tensor's value: ``truth`` for booleans, else ones."""
+        """A CPU tensor that stands for the tensor's value: ``truth`` for booleans, else ones.
+
+        The checks of a distribution's arguments pass.
+        """
         self.where.append(path)
         if tensor.dtype is torch.bool:
+            place, checked = _asking()
+            if checked:
+                return torch.ones(tensor.shape, dtype=torch.bool, device="cpu")
             self.asked += 1
-            place = _asking()
             self.places.pop(place, None)
             self.places[place] = None
             answer = self.truth != (place in self.others)
@@ -52,9 +60,13 @@ class Guesses:
         return None
 
 
-def _asking() -> str:
-    """File and line of the innermost code outside of torch and this package that is running."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN:
+def _asking() -> tuple[str, bool]:
+    """File and line of the innermost code outside of torch and this package; whether a distribution asks."""
+    frame, checked = sys._getframe(1), False
+    while frame.f_back is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] not in _OWN:
+            break
+        checked = checked or module.startswith(_CHECKED)
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}", checked

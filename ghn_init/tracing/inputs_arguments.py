@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.tracing.inputs_config import BATCH, LENGTH, MAKERS, Spec, length, tokens
+from ghn_init.tracing.inputs_images import declared_images
 from ghn_init.tracing.inputs_layers import first_layers
 
 Chosen = Mapping[str, Any]
@@ -76,6 +77,12 @@ def _decoder_frames(spec: Spec, chosen: Chosen) -> Tensor:
 def _like(name: str) -> Callable[[Spec, Chosen], Any]:
     """Maker of a copy of another argument."""
     return lambda spec, chosen: chosen[name].clone() if name in chosen else None
+
+
+def _large_images(spec: Spec, chosen: Chosen) -> Tensor:
+    """Images of the largest declared size, for the tower that takes them beside smaller ones."""
+    del chosen
+    return max(declared_images(spec), key=Tensor.numel)
 
 
 def _pixel_mask(spec: Spec, chosen: Chosen) -> Any:
@@ -162,6 +169,9 @@ COMPANIONS: dict[str, Callable[[Spec, Chosen], Any]] = {
     "task_inputs": lambda spec, chosen: torch.ones(BATCH, spec.number("task_seq_len", default=77)),
     "prompt_pixel_values": _like("pixel_values"),
     "prompt_masks": _like("pixel_values"),
+    "high_res_pixel_values": _large_images,
+    "protein_input_ids": _ids(),
+    "protein_attention_mask": _ones(),
     "pixel_mask": _pixel_mask,
     "pixel_attention_mask": _pixel_mask,
     "image_attention_mask": _image_count,
@@ -183,7 +193,7 @@ COMPANIONS: dict[str, Callable[[Spec, Chosen], Any]] = {
 NEEDED = (
     *("visual_feats", "visual_pos", "visual_embeds", "visual_token_type_ids", "image_attention_mask"),
     *("states", "actions", "rewards", "returns_to_go", "timesteps", "decoder_input_values"),
-    *("qformer_input_ids", "bbox"),
+    *("qformer_input_ids", "bbox", "high_res_pixel_values", "protein_input_ids", "protein_attention_mask"),
 )
 """Optional arguments without which a part of the model, or all of it, does not run."""
 

@@ -27,6 +27,7 @@ _MASKS = ("input_features_mask", "feature_attention_mask", "padding_mask", "inpu
 # A second at 16 kHz, two at 24 kHz, and windows of 1280 and 1920 samples fit one or the other.
 _SAMPLES = (16000, 48000, 61440)
 _STEPS = (400, 128)
+_HOP = 160
 
 
 def audio_inputs(spec: Spec, accepted: Container[str], values: str) -> Iterator[dict[str, Any]]:
@@ -42,6 +43,8 @@ def audio_inputs(spec: Spec, accepted: Container[str], values: str) -> Iterator[
         for name in _MASKS:
             if name in accepted:
                 kwargs[name] = torch.ones(BATCH, steps, dtype=torch.long)
+        if "chunk_sample_lengths" in accepted:
+            kwargs["chunk_sample_lengths"] = torch.full((BATCH,), _HOP * steps)
         if "audio_mel_mask" in accepted:
             kwargs["audio_mel_mask"] = torch.zeros(BATCH, steps, dtype=torch.bool)
         yield kwargs

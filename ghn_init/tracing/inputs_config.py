@@ -184,9 +184,12 @@ def waveform(spec: Spec) -> Tensor:
 
 
 def series(spec: Spec) -> Tensor:
-    """Past values of a time series ``(2, steps, channels)``."""
-    steps = spec.number("context_length", default=32)
-    return spec.floats(BATCH, steps, spec.number("num_input_channels", "input_size", default=1))
+    """Past values of a time series ``(2, steps, channels)``, with the steps that lagged copies look back."""
+    lags = [lag for lag in spec.find("lags_sequence", default=()) if isinstance(lag, int)]
+    steps = spec.number("context_length", default=32) + max(lags, default=0)
+    channels = spec.number("num_input_channels", "input_size", default=1)
+    # Models that look back by lags take a single channel without its dimension.
+    return spec.floats(BATCH, steps) if lags and channels == 1 else spec.floats(BATCH, steps, channels)
 
 
 _MODALITIES = ("input_ids", "pixel_values", "input_features", "input_values", "bbox", "lang_ids")

@@ -55,6 +55,13 @@ def whole_images(spec: Spec) -> Iterator[Tensor]:
         yield spec.floats(BATCH, channels, height, width)
 
 
+def declared_images(spec: Spec) -> list[Tensor]:
+    """As :func:`whole_images`, of the sizes in the configuration; of a common size if there are none."""
+    sizes = [size for value in everywhere(spec.config, *_SIZES) for size in _as_size(value)]
+    sizes = sizes or [(_COMMON_SIDES[0], _COMMON_SIDES[0])]
+    return [spec.floats(BATCH, _channels(spec), *size) for size in dict.fromkeys(sizes)]
+
+
 def is_patched(accepted: Container[str]) -> bool:
     """Whether arguments of these names belong to images that were cut into patches."""
     return any(name in accepted for name in _PATCHED)
@@ -123,16 +130,8 @@ def _patches(spec: Spec, accepted: Container[str], values: str) -> Iterator[dict
     grid = _named(accepted, values, _GRIDS)
     for width, patch in _patch_shapes(spec):
         if grid is not None:
-            placed = {grid: torch.tensor([[1, side, side]] * BATCH)}
-            merges = _named(accepted, values, _MERGES)
-            if merges is not None:
-                placed[merges] = torch.full((BATCH,), merge)
-            yield {values: spec.floats(BATCH * side * side, width), **placed}
-            if patch is not None:
-                channels, height, across = patch
-                yield {values: spec.floats(BATCH * side * side, *patch), **placed}
-                merged = (merge * height, merge * across, channels)
-                yield {values: spec.floats(BATCH * side * side, *merged), **placed}
+            for frames in (1, 2) if "video" in values else (1,):
+                yield from _placed(spec, accepted, values, grid, (frames, side, merge), width, patch)
         elif "target_sizes" in accepted:
             if patch is not None:
                 channels, height, across = patch
@@ -142,6 +141,29 @@ def _patches(spec: Spec, accepted: Container[str], values: str) -> Iterator[dict
             yield {"flattened_patches": spec.floats(BATCH, side * side, width)}
         else:
             yield {values: spec.floats(BATCH, side * side, width), **_places(accepted, values, side)}
+
+
+def _placed(
+    spec: Spec,
+    accepted: Container[str],
+    values: str,
+    grid: str,
+    size: tuple[int, int, int],
+    width: int,
+    patch: tuple[int, ...] | None,
+) -> Iterator[dict[str, Any]]:
+    """Patches of two clips of ``(frames, side, merged patches)`` with the grid in which they lie."""
+    frames, side, merge = size
+    count = BATCH * frames * side * side
+    placed = {grid: torch.tensor([[frames, side, side]] * BATCH)}
+    merges = _named(accepted, values, _MERGES)
+    if merges is not None:
+        placed[merges] = torch.full((BATCH,), merge)
+    yield {values: spec.floats(count, width), **placed}
+    if patch is not None:
+        channels, height, across = patch
+        yield {values: spec.floats(count, *patch), **placed}
+        yield {values: spec.floats(count, merge * height, merge * across, channels), **placed}
 
 
 def _places(accepted: Container[str], values: str, side: int) -> dict[str, Tensor]:

@@ -28,13 +28,13 @@ class Modality:
 
     Attributes:
         values: Names that the argument with the values may have.
-        method: Method that gives the features which take the place of tokens.
+        methods: The first of these that there is gives the features which take the place of tokens.
         tokens: Fields of the configuration with the placeholder's token id.
         kind: Entry of such tokens in ``mm_token_type_ids``.
     """
 
     values: tuple[str, ...]
-    method: str
+    methods: tuple[str, ...]
     tokens: tuple[str, ...]
     kind: int
 
@@ -42,12 +42,17 @@ class Modality:
 _MODALITIES = (
     Modality(
         ("pixel_values", "image_pixel_values", "flattened_patches"),
-        "get_image_features",
+        ("get_image_features",),
         ("image_token_id", "image_token_index"),
         1,
     ),
-    Modality(("pixel_values_videos",), "get_video_features", ("video_token_id", "video_token_index"), 2),
-    Modality(AUDIO, "get_audio_features", ("audio_token_id", "audio_token_index"), 3),
+    Modality(
+        ("pixel_values_videos",),
+        ("get_video_features", "get_image_features"),
+        ("video_token_id", "video_token_index"),
+        2,
+    ),
+    Modality(AUDIO, ("get_audio_features",), ("audio_token_id", "audio_token_index"), 3),
 )
 
 
@@ -93,6 +98,21 @@ def from_modalities(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[st
         name in accepted for name in (*COMPANIONS, "past_values") if name not in _COMMON
     ):
         return
+    for chosen in _choices(parts):
+        yield from _combined(spec, chosen, accepted)
+
+
+def _choices(parts: list[_Part]) -> list[list[_Part]]:
+    """All modalities, then those whose towers are known to take their inputs, then each of these alone."""
+    known = [part for part in parts if part.count]
+    alone = [[part] for part in known] if len(known) > 1 else []
+    return [parts, *([known] if 0 < len(known) < len(parts) else []), *alone]
+
+
+def _combined(
+    spec: Spec, parts: list[_Part], accepted: Container[str]
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Keyword arguments with these modalities."""
     text = _text(spec, parts, accepted)
     combined = itertools.product(*(part.candidates for part in parts))
     for combination in itertools.islice(combined, _TRIES):
@@ -122,13 +142,14 @@ def _part(spec: Spec, modality: Modality, accepted: Container[str]) -> _Part | N
         values = "hidden_states"
     if values is None:
         return None
-    method = getattr(spec.model, modality.method, None)
+    method = next((name for name in modality.methods if hasattr(spec.model, name)), None)
     if method is None:
         return _Part(modality, list(_inputs(spec, modality, accepted, values)))
-    names = inspect.signature(method).parameters
-    inner = values if values in names else next((name for name in modality.values if name in names), values)
+    names = inspect.signature(getattr(spec.model, method)).parameters
+    known_as = (values, *modality.values, *_MODALITIES[0].values)
+    inner = next((name for name in known_as if name in names), values)
     for inputs in itertools.islice(_inputs(spec, modality, names, inner), _TRIES):
-        count = _count(spec.model, modality.method, inputs)
+        count = _count(spec.model, method, inputs)
         if count:
             token = spec.find(*modality.tokens)
             chosen = {values if name == inner else name: value for name, value in inputs.items()}

@@ -101,6 +101,7 @@ def _positions(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dic
     """``nonzero`` and its kin: where nobody computed the values, every position counts."""
     if recorder.link(args[0]).known:
         return recorder.call(func, args, kwargs)
+    recorder.guesses.positions = True
     every = torch.ones(args[0].shape, dtype=torch.bool, device="cpu")
     return recorder.call_known(func, args, kwargs, lambda: func(every, *args[1:], **kwargs))
 
@@ -132,7 +133,15 @@ def _getitem(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[
             return slice(None) if unknown else part
 
         index = tuple(map(bounded, index)) if isinstance(index, tuple) else bounded(index)
-        return func(tensor, map_tensors(index, whole), *value)
+        index = map_tensors(index, whole)
+        if isinstance(index, Tensor) and not value and recorder.stand_ins.made(tensor):
+            # Looked up by the positions, a mask would take 8 bytes per dimension of each element it selects.
+            if index.dtype is torch.bool and index.shape == tensor.shape[: index.dim()]:
+                return tensor.new_empty(int(index.sum()), *tensor.shape[index.dim() :])
+            # Positions that were all told may have been counted over one class more than there are weights.
+            if recorder.guesses.positions and index.dim() == 0 and not recorder.stand_ins.made(index):
+                index = index % tensor.shape[0]
+        return func(tensor, index, *value)
 
     return recorder.call(func, args, kwargs, run=run)
 
@@ -237,6 +246,29 @@ def _split(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[st
     return recorder.call(func, args, kwargs)
 
 
+def _repeat_interleave(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Repeats that nobody computed are one each."""
+
+    def run(*given: Any, **options: Any) -> Any:
+        def once(tensor: Tensor) -> Any:
+            unknown = recorder.stand_ins.made(tensor) and not tensor.is_floating_point()
+            return torch.ones(tensor.shape, dtype=tensor.dtype, device="cpu") if unknown else tensor
+
+        if len(given) + ("repeats" in options) == 1:
+            return func(*map(once, given), **map_tensors(options, once))
+        values, *rest = given
+        repeats = map_tensors(rest[0] if rest else options.pop("repeats"), once)
+        if isinstance(repeats, Tensor) and repeats.numel() > 1 and recorder.stand_ins.made(values):
+            dim = rest[1] if len(rest) > 1 else options.get("dim")
+            values = values.flatten() if dim is None else values
+            shape = list(values.shape)
+            shape[dim or 0] = int(repeats.sum())
+            return values.new_empty(shape)
+        return func(values, repeats, *rest[1:], **options)
+
+    return recorder.call(func, args, kwargs, run=run)
+
+
 def _recurrent(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """LSTM, GRU and RNN, whose own shape functions loop over the steps."""
 
@@ -275,6 +307,8 @@ SPECIAL: dict[Any, Handler] = {
     Tensor.split: _split,
     torch.split: _split,
     torch.broadcast_tensors: _broadcast,
+    torch.repeat_interleave: _repeat_interleave,
+    Tensor.repeat_interleave: _repeat_interleave,
     Tensor.uniform_: _uniform_,
     torch.rand: _uniform,
     torch.rand_like: _draw_like(torch.rand, _uniform),

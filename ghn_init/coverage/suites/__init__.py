@@ -6,6 +6,9 @@ A suite is a module of this package with
     Tuple of the importable packages that the suite is about (``("timm",)``): their versions go into the rows,
     and they are imported once before models are measured.
 
+``PRELOAD`` (optional)
+    Modules that many of its models need, imported before models are measured, too, where they are installed.
+
 ``TARGETS``
     Group of cases → least share of them, in percent, that must succeed (``{"": 99.5}``). The key ``""``
     stands for cases without a group of their own.
@@ -25,6 +28,7 @@ its name as a prefix (``transformers_text.py``).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -62,9 +66,12 @@ def versions(suite: str) -> str:
 
 
 def load(suite: str) -> None:
-    """Import the libraries of a suite."""
+    """Import the libraries of a suite, and what many of its models need."""
     for library in _module(suite).LIBRARIES:
         import_module(library)
+    for module in getattr(_module(suite), "PRELOAD", ()):
+        with suppress(ImportError):
+            import_module(module)
 
 
 def _module(suite: str) -> Any:

@@ -26,6 +26,7 @@ _TABLES = (
     *(others_text, others_audio, others_tables),
 )
 LIBRARIES: tuple[str, ...] = ()
+PRELOAD = ("transformers.models.bert.modeling_bert", "diffusers.models.unets", "torch_geometric.nn", "monai")
 TARGETS = {"": 95.0}
 
 

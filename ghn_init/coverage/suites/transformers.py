@@ -14,6 +14,7 @@ from ghn_init.coverage.suites.transformers_shrink import LEVELS, configs, shrink
 from ghn_init.coverage.suites.transformers_special import CONFIGS, FIELDS, LEAST
 
 LIBRARIES = ("transformers",)
+PRELOAD = ("transformers.models.bert.modeling_bert",)
 
 GROUPS = {
     "MODEL": ("MODEL",),

@@ -1,7 +1,8 @@
 """Small configurations of transformers' model types, made from their defaults.
 
 Sizes are divided by one factor, so that those which must agree with each other still do; heads keep their
-width and become fewer, so rotary sections, windows and other fields of a head stay as they are.
+width and become fewer, so rotary sections, windows and other fields of a head stay as they are. Beside a
+model of timm, whose width is none of the fields, all widths stay.
 """
 
 from __future__ import annotations
@@ -56,15 +57,18 @@ def shrink(config: Any, level: str) -> Any:
     parts = list(configs(config))
     for sub in parts:
         _fill(sub)
+    _meet(config, parts)
     if level == "default":
         return config
     special = [value for sub in parts for value in _special_ids(sub)]
-    factor = _factor(parts) if level == "small" else 1
+    fixed = any(str(sub.model_type).startswith("timm_") for sub in parts)
+    factor = _factor(parts) if level == "small" and not fixed else 1
     for sub in parts:
         _shorten(sub)
         _few_experts(sub)
         _narrow(sub, factor)
         _few_rows(sub, special)
+    _meet(config, parts)
     return config
 
 
@@ -83,11 +87,19 @@ def configs(config: Any, seen: set[int] | None = None) -> Iterator[Any]:
 
 def _fill(config: Any) -> None:
     """Set the width and the number of heads where the default leaves them out."""
-    width, heads = (getattr(config, name, None) for name in ("hidden_size", "num_attention_heads"))
+    width, heads = (vars(config).get(name) for name in ("hidden_size", "num_attention_heads"))
     if vars(config).get("head_dim", 0) is None and type(width) is int and type(heads) is int:
         _set(config, "head_dim", width // heads)
     if vars(config).get("num_key_value_heads", 0) is None and type(heads) is int:
         _set(config, "num_key_value_heads", heads)
+
+
+def _meet(config: Any, parts: list[Any]) -> None:
+    """Features of images get the width of the text beside which they are put."""
+    width = vars(getattr(config, "text_config", None) or object).get("hidden_size")
+    for sub in parts:
+        if type(width) is int and "out_hidden_size" in vars(sub):
+            _set(sub, "out_hidden_size", width)
 
 
 def _numbers(config: Any, pattern: re.Pattern[str]) -> dict[str, int]:

@@ -3,18 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 LEAST: dict[str, str] = {
-    **dict.fromkeys(("mobilebert", "codegen", "zamba2", "falcon_h1"), "shallow"),
+    **dict.fromkeys(
+        (
+            *("mobilebert", "codegen", "zamba2", "falcon_h1", "align", "d_fine", "deimv2", "deepseek_ocr2"),
+            *("pp_ocrv6_medium_det", "dots3_note"),
+        ),
+        "shallow",
+    ),
 }
 """Model type → the smallest way to shrink it with which the model still runs, where that is not the first."""
 
 _SECTIONS = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [16, 24, 24]}
+_COMPASS = {"full_attention": None, "sliding_attention": _SECTIONS}
+_QSA = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 256,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 2,
+}
+_EXPERTS = {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 64}
+
+
+def _under(part: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {f"{part}.{name}": value for name, value in fields.items()}
+
+
+def _strips() -> dict[str, Any]:
+    """Kernel, stride and padding of long, middle and short strips in three directions."""
+    found: dict[str, Any] = {"reduce_channel": [1, 1, 0], "return_channel": [1, 1, 0]}
+    directions = {
+        "vertical_long_to_small_conv": (1, 0),
+        "horizontal_small_to_long_conv": (0, 1),
+        "symmetric_conv_long": (1, 1),
+    }
+    for name, (down, across) in directions.items():
+        for ratio, size in (("long", 7), ("mid", 5), ("short", 3)):
+            kernel = (size if down else 1, size if across else 1)
+            found[f"{name}_{ratio}ratio"] = [kernel, 1, (kernel[0] // 2, kernel[1] // 2)]
+    return found
+
 
 FIELDS: dict[str, dict[str, Any]] = {
+    "aria": {"vision_config.image_size": 490, "vision_config.patch_size": 14},
+    "aya_vision": {"vision_config.num_attention_heads": 9},
+    "blip-2": {"image_token_index": 500},
+    "blt": {"encoder_hash_byte_group_vocab": 512},
+    "chameleon": {"image_token_id": 8},
+    "cohere_compass": {"text_config.rope_parameters": _COMPASS},
+    "cohere_compass_text": {"rope_parameters": _COMPASS},
     "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0, "ffn_config.hidden_size": 128},
+    "deepseek_ocr2": {
+        "text_config.mlp_layer_types": ["dense", "sparse"],
+        "text_config.num_experts_per_tok": 2,
+    },
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"], "num_experts_per_tok": 2},
     "deepseek_v2": {"num_experts_per_tok": 2},
+    "diffusion_gemma": _under("text_config", _EXPERTS),
+    "diffusion_gemma_text": _EXPERTS,
     "dots1": {
         "n_routed_experts": 4,
         "n_shared_experts": 1,
@@ -22,14 +72,65 @@ FIELDS: dict[str, dict[str, Any]] = {
         "n_group": 1,
         "topk_group": 1,
     },
+    "edgetam": {"vision_config.backbone_config.architecture": "repvit_m1"},
+    "edgetam_video": {"vision_config.backbone_config.architecture": "repvit_m1"},
+    "edgetam_vision_model": {"backbone_config.architecture": "repvit_m1"},
+    "emu3": {"image_token_id": 8},
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     "glm4v_text": {"rope_parameters": _SECTIONS},
     "glm_image_text": {"rope_parameters": _SECTIONS},
     "glm4v_moe_text": {"head_dim": 128, "rope_parameters": _SECTIONS},
-    "cohere_compass_text": {"rope_parameters": {"full_attention": None, "sliding_attention": _SECTIONS}},
+    "granite4_vision": {
+        "vision_config.image_size": 384,
+        "vision_config.patch_size": 16,
+        "deepstack_layer_map": [(-2, 0)],
+        "spatial_target_layers": [0, 0, 1, 1],
+        "downsample_rate": "4/8",
+    },
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "moonshine_streaming": {"num_key_value_heads": 1},
+    "qwen4_exp": _under("text_config", _QSA),
+    "qwen4_exp_text": _QSA,
+    "qwen3_omni_moe": {
+        "talker_config.spatial_merge_size": 2,
+        "talker_config.text_config.shared_expert_intermediate_size": 64,
+    },
+    "t5gemma2_encoder": {"text_config.dropout_rate": 0.0},
 }
 """Model type → fields without which the model does not build or run."""
 
-CONFIGS: dict[str, Callable[[], Any]] = {}
+
+def _made(model_type: str, **fields: Any) -> Any:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[model_type](**fields)
+
+
+_ASSISTANT = {
+    "hidden_size_per_layer_input": 0,
+    "vocab_size_per_layer_input": 0,
+    "use_double_wide_mlp": False,
+}
+_WORDS = {"<image>": 8, "<|extra_200|>": 9}
+
+CONFIGS: dict[str, Callable[[], Any]] = {
+    name: partial(_made, name, **fields)
+    for name, fields in {
+        **{name: {"prediction_length": 8} for name in ("autoformer", "informer", "time_series_transformer")},
+        "chameleon": {"vocabulary_map": {**_WORDS, **{f"IMGIMG{chr(65 + i)}Z": 10 + i for i in range(10)}}},
+        "emu3": {
+            "vocabulary_map": {**_WORDS, **{f"<|visual token {i:06}|>": 10 + i for i in range(10)}},
+        },
+        "gemma4_assistant": {"text_config": {**_ASSISTANT, "num_kv_shared_layers": 0}},
+        "perception_lm": {
+            "vision_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "vit_pe_core_large_patch14_336",
+                "model_args": {"embed_dim": 64, "img_size": [56, 56], "depth": 2, "num_heads": 4},
+            }
+        },
+        "pp_ocrv6_medium_det": {"intraclass_block_config": _strips()},
+        "timm_backbone": {"backbone": "resnet18"},
+    }.items()
+}
 """Model type → its configuration, where the defaults are none."""

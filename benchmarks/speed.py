@@ -31,7 +31,7 @@ import torchvision
 from torch import nn
 
 import ghn_init
-from ghn_init.assign import write
+from ghn_init.assign import bind, write
 from ghn_init.tracing.lower import lower
 from ghn_init.tracing.trace import record_model
 
@@ -58,9 +58,10 @@ def our_stages(model: nn.Module, ghn: ghn_init.GHN, times: dict[str, list[float]
     cpu_seconds(lambda: ghn.embed(graph), encode)
     times["encode"].append(encode[0])
     predicted: list[float] = []
-    groups = cpu_seconds(lambda: list(ghn.iter_groups(graph, head="predict")), predicted)
+    groups = cpu_seconds(lambda: list(ghn.iter_fitted(graph, head="predict")), predicted)
     times["decode"].append(predicted[0] - encode[0])
-    cpu_seconds(lambda: write(model, groups), times["write"])
+    binding = bind(model, ghn.plan(graph, head="predict").predicted)
+    cpu_seconds(lambda: write(binding, groups), times["write"])
 
 
 def load_original(paths: list[str], options: dict[str, Any]) -> Callable[[nn.Module], Any]:
@@ -109,7 +110,7 @@ def write_page(rows: list[dict[str, Any]]) -> None:
         "",
         "CPU seconds of one thread for one `ghn_init.apply`, tracing included, with random weights in the",
         "official shapes of GHN-3, beside the original code in the same run. Only the ratios carry over to",
-        "other machines. *decode* includes tiling and normalisation, *write* the undo journal.",
+        "other machines. *decode* includes normalisation, *write* tiling and all that undoes a failure.",
         "",
         "Reproduce with `python benchmarks/speed.py --anchor GHN3 PPUDA`, where the two are checkouts of",
         "`SamsungSAILMontreal/ghn3` and `facebookresearch/ppuda`.",

@@ -179,11 +179,10 @@ def test_what_cannot_wait_is_written_at_once_and_undone_with_the_rest(limit, mon
     ghn, model = tiny_ghn(), squeezenet1_1(num_classes=10)
     graph = ghn_init.trace(model)
     before = Snapshot(model)
-    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - what the block leaves is the matter of the test
-        with Journal() as journal, journal:
-            write(model, ghn.iter_fitted(graph, head="predict"), journal=journal)
-            assert before.changed()
-            raise ZeroDivisionError
+    with contextlib.suppress(ZeroDivisionError), Journal() as journal, journal:
+        write(model, ghn.iter_fitted(graph, head="predict"), journal=journal)
+        assert before.changed()
+        raise ZeroDivisionError
     assert before.changed() == []
     write(model, ghn.iter_fitted(graph, head="predict"))
     for name, value in ghn.predict(graph, head="predict").items():

@@ -86,6 +86,7 @@ def tracing_options(options: argparse.Namespace) -> dict[str, Any]:
 def add_picture_argument(parser: argparse.ArgumentParser) -> None:
     """The argument that asks for a picture of the graph."""
     parser.add_argument("--picture", metavar="FILE", help="draw the graph to this .png, .svg or .pdf")
+    parser.add_argument("--html", metavar="FILE", help="write one interactive page to this file")
 
 
 def build_model(options: argparse.Namespace, *, weights: bool) -> Any:
@@ -108,6 +109,8 @@ def run_trace(options: argparse.Namespace) -> None:
         Path(options.out).write_text(json.dumps(graph.to_dict()), encoding="utf-8")
     if options.picture:
         graph.plot(options.picture)
+    if options.html:
+        graph.to_html(options.html)
 
 
 def run_show(options: argparse.Namespace) -> None:
@@ -119,6 +122,8 @@ def run_show(options: argparse.Namespace) -> None:
         print(node_table(graph))
     if options.picture:
         graph.plot(options.picture)
+    if options.html:
+        graph.to_html(options.html)
 
 
 def read_json(path: Path) -> Any:

@@ -107,6 +107,7 @@ def run_apply(options: argparse.Namespace) -> None:
         _ghn(options),
         example_inputs=parse_inputs(options.input),
         head=options.head,
+        statistics=options.html is not None,
         **tracing_options(options),
     )
     _write_model(model, folder)
@@ -116,6 +117,8 @@ def run_apply(options: argparse.Namespace) -> None:
     print(f"\nwritten: {folder / WEIGHTS_FILE}, {folder / REPORT_FILE}")
     if options.picture:
         report.graph.plot(options.picture)
+    if options.html:
+        report.to_html(options.html)
 
 
 def _ghn(options: argparse.Namespace) -> Any:

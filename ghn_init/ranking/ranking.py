@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+    from rich.console import RenderResult
 
 DRAWS = 1000
 """Resamples of the images behind every interval."""
@@ -164,6 +165,11 @@ class Ranking(Sequence[Ranked]):
     def __repr__(self) -> str:
         best = f", best {self._entries[0].name}" if self.names else ""
         return f"<Ranking of {len(self.names)} candidates{best}, {len(self.failed)} failed>"
+
+    def __rich_console__(self, console: Any, options: Any) -> RenderResult:
+        from ghn_init.ranking.tables import as_rich
+
+        return as_rich(self)
 
     def _repr_html_(self) -> str:
         from ghn_init.ranking.tables import as_html

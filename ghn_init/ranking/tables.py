@@ -6,6 +6,8 @@ import html
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import RenderResult
+
     from ghn_init.ranking.ranking import Ranked, Ranking
 
 
@@ -31,6 +33,21 @@ def as_html(ranking: Ranking) -> str:
         failed = (f"<li>{html.escape(name)}: {html.escape(why)}</li>" for name, why in ranking.failed.items())
         parts += ["<p>Not ranked:</p><ul>", *failed, "</ul>"]
     return "".join(parts)
+
+
+def as_rich(ranking: Ranking) -> RenderResult:
+    """The same as a table of rich, names and reasons as plain text."""
+    from rich.table import Table
+    from rich.text import Text
+
+    head, *body = _rows(ranking)
+    table = Table()
+    for text in head:
+        table.add_column(Text(text), justify="left" if text == "candidate" else "right")
+    for row in body:
+        table.add_row(*map(Text, row))
+    yield table
+    yield from (Text(f"not ranked: {name}: {why}", "red") for name, why in ranking.failed.items())
 
 
 def _rows(ranking: Ranking) -> list[list[str]]:

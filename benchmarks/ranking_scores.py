@@ -2,16 +2,18 @@
 
     python benchmarks/ranking_scores.py                 # all trained networks; continues where it stopped
 
-Rows of ``results/ranking_scores.jsonl``: for each network its costs and zero-cost proxies (``costs``), and,
-from the weights that the GHN predicts (``ghn``) and from its own initial weights (``own``), accuracy and
-cross-entropy after 0, 10, 25 and 50 cheap steps (:func:`ghn_init.ranking.scores.take_steps`), on test images
-that the truth does not use. ``ranking_evidence.py`` makes the table and the plot of them.
+Rows of ``results/ranking_scores.jsonl``: for each network its costs and zero-cost proxies (``costs``), what
+the GHN makes of its graph (``features``, :func:`ghn_init.ranking.properties.features`), and, from the weights
+that the GHN predicts (``ghn``) and from its own initial weights (``own``), accuracy and cross-entropy after
+0, 10, 25 and 50 cheap steps (:func:`ghn_init.ranking.scores.take_steps`), on test images that the truth does
+not use. ``ranking_evidence.py`` makes the table and the plot of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -22,12 +24,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from tqdm import tqdm
 
 import ghn_init
 from ghn_init.ranking.costs import count_parameters, forward_flops
 from ghn_init.ranking.evidence import Evidence, evidence, logits
 from ghn_init.ranking.progress import fingerprint
+from ghn_init.ranking.properties import features
 from ghn_init.ranking.proxies import on_a_copy
 from ghn_init.ranking.scores import take_steps
 from ghn_init.training.data import ImageData, fashion_mnist
@@ -36,7 +40,7 @@ from ghn_init.training.targets import use_batch_statistics
 
 RESULTS = Path(__file__).resolve().parent / "results"
 TRUTH_IMAGES, IMAGES, BATCH = 4_000, 2_000, 64
-ROUNDS = ("costs", "ghn 0", "ghn 25", "own 25", "ghn 50", "own 50", "ghn 10", "own 10", "own 0")
+ROUNDS = ("costs", "features", "ghn 0", "ghn 25", "own 25", "ghn 50", "own 50", "ghn 10", "own 10", "own 0")
 MOST_STEPS = 50
 LR = 2e-3
 PROXIES = ("synflow", "naswot", "grad_norm")
@@ -46,11 +50,25 @@ CPU = torch.device("cpu")
 def costs(architecture: Architecture, data: Evidence) -> dict[str, Any]:
     """What is measured of an untrained network."""
     model = _built(architecture)
+    proxies = {name: on_a_copy(name, model, data.inputs[0], data.labels[0]) for name in PROXIES}
     return {
         "parameters": count_parameters(model),
         "flops": forward_flops(model, torch.zeros(1, 3, 32, 32)),
         "latency": cpu_milliseconds(model),
-        "proxies": {name: on_a_copy(name, model, data.inputs[0], data.labels[0]) for name in PROXIES},
+        "proxies": {name: value for name, value in proxies.items() if math.isfinite(value)},
+    }
+
+
+def graph_features(architecture: Architecture, ghn: ghn_init.GHN) -> dict[str, Any]:
+    """What a regressor reads, and whether a batch norm is in the network."""
+    model = _built(architecture)
+    graph = ghn_init.trace(model, torch.zeros(2, 3, 32, 32), convention=ghn.config.graph_convention)
+    batchnorm = any(
+        isinstance(module, _NormBase) and module.track_running_stats for module in model.modules()
+    )
+    return {
+        "features": [round(value, 5) for value in features([graph], ghn)[0].tolist()],
+        "batchnorm": batchnorm,
     }
 
 
@@ -131,13 +149,15 @@ def main() -> None:
     rounds = [(what, key) for what in ROUNDS for key in trained()]
     for what, (family, index) in tqdm(rounds, unit="score"):
         start, _, steps = what.partition(" ")
-        used = name if start == "ghn" else None
+        used = name if start in ("ghn", "features") else None
         if (family, index, what, used) in done:
             continue
         architecture = held_out(family, index + 1)[index]
         began = time.process_time()
         if start == "costs":
             found = costs(architecture, data)
+        elif start == "features":
+            found = graph_features(architecture, ghn)
         else:
             found = after(architecture, ghn if used else None, int(steps), data, train)
         row = {"family": family, "index": index, "what": what, "ghn": used, **found}

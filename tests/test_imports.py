@@ -57,10 +57,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "training": {
         *("api", "assets", "batchnorm", "default", "errors", "ghn", "graph", "hub", "isolation", "report"),
-        "tracing",
+        *("logging", "tracing"),
     },
     "ranking": {
-        *("api", "default", "errors", "ghn", "graph", "isolation", "tracing", "training"),
+        *("api", "default", "errors", "ghn", "graph", "isolation", "logging", "tracing", "training"),
     },
     "__init__": {"hooks", "logging"},
 }

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ghn_init.errors import ConfigError, DataError, GHNInitError
+from ghn_init.logging import progress_bar
 from ghn_init.ranking.costs import count_parameters, forward_flops
 from ghn_init.training.spaces import Architecture, Space
 
@@ -169,7 +169,7 @@ def sample_space(
     if isinstance(space, str):
         space = Space({space: 1.0}, seed)
     found: dict[str, Architecture] = {}
-    with tqdm(total=number, unit="sample", disable=None if progress is None else not progress) as bar:
+    with progress_bar(total=number, unit="sample", show=progress) as bar:
         for index in range(draws):
             drawn = space[index]
             name = f"{drawn.family}-{drawn.fingerprint[:8]}"

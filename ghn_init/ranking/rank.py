@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from ghn_init.default import resolve_ghn
 from ghn_init.errors import ConfigError, DataError
 from ghn_init.ghn import GHN
+from ghn_init.logging import progress_bar
 from ghn_init.ranking.assess import Task, takes_data
 from ghn_init.ranking.candidates import Candidate, Model, candidates, check_shape
 from ghn_init.ranking.evidence import Evidence, evidence, image_data
@@ -145,10 +144,10 @@ def _assess_all(
         DataError: No candidate takes the data, and the first ones run on inputs of their own.
     """
     todo = [candidate for candidate in waiting if candidate.name not in journal.rows]
-    hidden = (None if progress is None else not progress) if is_first() else True
+    show = progress if is_first() else False
     passed = any(row["entry"]["error"] is None for row in journal.rows.values())
     misfits: list[str] = []
-    with tqdm(total=len(waiting), initial=len(waiting) - len(todo), unit="model", disable=hidden) as bar:
+    with progress_bar(total=len(waiting), initial=len(waiting) - len(todo), unit="model", show=show) as bar:
         for row, ours in run_all(todo, task, workers):
             passed = passed or row["entry"]["error"] is None
             if row.pop("misfit", False):

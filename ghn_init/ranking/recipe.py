@@ -10,11 +10,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ghn_init.api import apply
 from ghn_init.errors import ConfigError, DataError
 from ghn_init.isolation import own_generators
+from ghn_init.logging import progress_bar
 from ghn_init.ranking.candidates import Model, candidates
 from ghn_init.ranking.evidence import evidence, example, image_data, logits, moved, parts_of
 from ghn_init.ranking.processes import place
@@ -88,9 +88,8 @@ def train_best(
         raise ConfigError(f"models has no candidate called {missing[0]}" if missing else "nothing is ranked")
     test = evidence(test_data, images=10**9, batch_size=batch_size)
     where = place(device)
-    hidden = None if progress is None else not progress
     trained = []
-    with tqdm(total=len(names) * steps, unit="step", disable=hidden) as bar:
+    with progress_bar(total=len(names) * steps, unit="step", show=progress) as bar:
 
         def count(step: int, loss: float) -> None:
             bar.update()

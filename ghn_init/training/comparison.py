@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from ghn_init.errors import ConfigError, DataError
 from ghn_init.ghn import GHN
+from ghn_init.logging import progress_bar
 from ghn_init.training.data import IMAGE_SIZE, ImageData
 from ghn_init.training.evaluate import fine_tune
 from ghn_init.training.inits import initialise
@@ -106,8 +106,7 @@ def compare(
         for steps in comparison.budgets
         for seed in comparison.seeds
     ]
-    hide = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").lower() in ("1", "true", "yes", "on")
-    for key in tqdm([key for key in todo if key not in done], desc="trainings", disable=hide):
+    for key in progress_bar(iterable=[key for key in todo if key not in done], desc="trainings"):
         row = dict(zip(KEYS, key, strict=True)) | _run(key, nets[key[0]], comparison, ghn, data, test)
         found.append(row)
         if path is not None:

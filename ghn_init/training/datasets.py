@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
 
 from ghn_init.errors import DataError
+from ghn_init.logging import progress_bar
 from ghn_init.training.data import IMAGE_SIZE, ImageData, Split, fashion_mnist
 from ghn_init.training.fractals import fractals
 
@@ -147,7 +147,7 @@ def _from_items(
     images: list[np.ndarray] = []
     labels: list[int] = []
     grey = True
-    for image, label in tqdm(items, total=count, desc=source, leave=False, disable=None):
+    for image, label in progress_bar(iterable=items, total=count, desc=source, leave=False):
         if not hasattr(image, "convert") or not isinstance(label, int | np.integer):
             raise DataError(
                 f"{source}: expected pairs of an image and a class index, got "

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from ghn_init.errors import DataError
+from ghn_init.logging import progress_bar
 from ghn_init.training.data import ImageData, Split
 
 MAPS = 4
@@ -47,7 +47,7 @@ def fractals(
     labels = rng.permutation(np.arange(images) % classes)
     drawn = [
         _draw(systems[labels[start : start + _AT_ONCE]], size, rng)
-        for start in tqdm(range(0, images, _AT_ONCE), desc="fractals", leave=False, disable=None)
+        for start in progress_bar(iterable=range(0, images, _AT_ONCE), desc="fractals", leave=False)
     ]
     pixels = np.concatenate(drawn)
     mean = tuple((pixels.mean((0, 2, 3)) / 255).tolist())

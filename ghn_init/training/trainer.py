@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ghn_init.errors import CheckpointError, DataError
 from ghn_init.ghn import GHN, GHNConfig
+from ghn_init.logging import progress_bar
 from ghn_init.training.checkpoint import copy_state, load_checkpoint, read_checkpoint, save_checkpoint
 from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData
@@ -202,12 +202,11 @@ class Trainer:
             on_step: Called after each update.
         """
         last = self.config.steps if until is None else min(until, self.config.steps)
-        hide = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "").lower() in ("1", "true", "yes", "on")
-        hide = hide or not self.processes.is_main
+        show = None if self.processes.is_main else False
         self.processes.begin(self.config.to_dict())
         recent: deque[StepLog] = deque(maxlen=50)
         began = time.process_time()
-        with tqdm(total=last, initial=self.step, desc="training the GHN", disable=hide) as bar:
+        with progress_bar(total=last, initial=self.step, desc="training the GHN", show=show) as bar:
             while self.step < last:
                 entry = self.update()
                 recent.append(entry)

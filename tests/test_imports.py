@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hub": {"assets", "errors", "graph", "logging"},
     "ghn": {"errors", "graph", "hub", "logging"},
     "assigning": {"errors", "parallel", "wrappers"},
-    "assign": {"errors", "assigning"},
+    "assign": {"errors", "assigning", "parallel"},
     "batchnorm": {"errors", "assigning", "wrappers"},
     "tensor_statistics": {"parallel"},
     "report_views": {"assets", "graph"},
@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "training": {
         *("api", "assets", "batchnorm", "default", "errors", "ghn", "graph", "hub", "isolation", "report"),
-        *("logging", "tracing"),
+        *("blending", "logging", "tracing"),
     },
     "ranking": {
         *("api", "default", "errors", "ghn", "graph", "isolation", "logging", "tracing", "training"),

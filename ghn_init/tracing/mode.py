@@ -20,6 +20,8 @@ from ghn_init.tracing.transforms import call_inside, flex_attention, transformin
 from ghn_init.tracing.values import (
     Binding,
     StandIns,
+    aliased,
+    as_size,
     bind,
     binding_of,
     describe,
@@ -35,12 +37,6 @@ KNOWN_ELEMENTS = 1 << 20
 _INDEXING = (Tensor.__getitem__, Tensor.__setitem__, torch.index_put, Tensor.index_put, Tensor.index_put_)
 # Lengths of packed sequences are sizes.
 _SIZED = (torch._pack_padded_sequence, torch._pad_packed_sequence)  # type: ignore[attr-defined]
-
-
-def aliased(before: Tensor, written: Tensor) -> Tensor:
-    """Target of the node that stands for a view of a storage after an in-place write through another view."""
-    del written
-    return before
 
 
 class Recorder(TorchFunctionMode):
@@ -245,7 +241,7 @@ class Recorder(TorchFunctionMode):
         ):
             return self.call(func, args, kwargs)
         like, shape = args[0], tuple(args[0].shape)
-        args = (like, *map_tensors(args[1:], _size))
+        args = (like, *map_tensors(args[1:], as_size))
         with self.stand_ins.context():
             empty = torch.empty((1,) * len(shape), dtype=like.dtype, device=self.stand_ins.device).expand(
                 shape
@@ -324,8 +320,3 @@ class Recorder(TorchFunctionMode):
             if view is not None:
                 # The view is kept so that the storage's address stays its own.
                 self.written[storage_key(view)] = (self.time, node, link.known, view)
-
-
-def _size(tensor: Tensor) -> Any:
-    """A known whole number as such, for sizes; other tensors as they are."""
-    return int(tensor) if tensor.dim() == 0 and not tensor.is_floating_point() else tensor

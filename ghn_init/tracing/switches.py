@@ -86,18 +86,26 @@ def _make_guard() -> Iterator[None]:
 
     functions = autograd_functions()
     forwards = [function.__dict__.get("forward") for function in functions]
-    try:
-        torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
-        for function in functions:
-            function.forward = staticmethod(_recorded_forward(function))  # type: ignore[method-assign]
-        yield
-    finally:
+
+    def restore() -> None:
         torch.jit.ScriptFunction.__call__ = _CALL_SCRIPTED
         for function, forward in zip(functions, forwards, strict=True):
-            if forward is None:
-                del function.forward
-            else:
+            if forward is not None:
                 function.forward = forward
+            elif "forward" in function.__dict__:
+                del function.forward
+
+    # Twice, here and below: an interrupt of the first leaves some of them as they are.
+    try:
+        try:
+            torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
+            for function in functions:
+                function.forward = staticmethod(_recorded_forward(function))  # type: ignore[method-assign]
+            yield
+        finally:
+            restore()
+    finally:
+        restore()
 
 
 def _recorded_forward(function: type[torch.autograd.Function]) -> Callable[..., Any]:
@@ -116,9 +124,12 @@ def _recorded_forward(function: type[torch.autograd.Function]) -> Callable[..., 
 @contextmanager
 def _make_deep() -> Iterator[None]:
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(_DEEPER * limit)
     try:
-        yield
+        try:
+            sys.setrecursionlimit(_DEEPER * limit)
+            yield
+        finally:
+            sys.setrecursionlimit(limit)
     finally:
         sys.setrecursionlimit(limit)
 
@@ -160,13 +171,20 @@ def unscripted(stack: list[str]) -> Iterator[None]:
 def unlogged(*names: str) -> Iterator[None]:
     """Loggers of these names write nothing: what they tell is in the error that follows."""
     loggers = [logging.getLogger(name) for name in names]
-    for logger in loggers:
-        logger.addFilter(_reject)
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         for logger in loggers:
             logger.removeFilter(_reject)
+
+    try:
+        try:
+            for logger in loggers:
+                logger.addFilter(_reject)
+            yield
+        finally:
+            restore()
+    finally:
+        restore()
 
 
 def _reject(record: logging.LogRecord) -> bool:

@@ -177,3 +177,14 @@ def describe(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
     """The operation and its tensors' shapes, for people."""
     shapes = [tuple(tensor.shape) for tensor in tensors_in((args, dict(kwargs)))]
     return f"{getattr(func, '__name__', func)} on shapes {', '.join(map(str, shapes)) or 'none'}"
+
+
+def aliased(before: Tensor, written: Tensor) -> Tensor:
+    """Target of the node that stands for a view of a storage after an in-place write through another view."""
+    del written
+    return before
+
+
+def as_size(tensor: Tensor) -> Any:
+    """A known whole number as such, for sizes; other tensors as they are."""
+    return int(tensor) if tensor.dim() == 0 and not tensor.is_floating_point() else tensor

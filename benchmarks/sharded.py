@@ -1,6 +1,7 @@
 """Peak memory of each rank while a model is initialised shard by shard: the table of docs/large_models.md.
 
-    python benchmarks/sharded.py --gigabytes 2.5 --ranks 1 2 4
+    python benchmarks/sharded.py --gigabytes 1.5 --ranks 1 2 4 --out benchmarks/results/sharded.jsonl
+    python benchmarks/trust_page.py
 
 The model is built on the meta device, sharded by ``fully_shard`` over gloo processes, and given memory and
 values by one ``ghn_init.apply(model, ghn, materialize=True)``. With ``--budget`` a rank may not use more
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import resource
 import tempfile
 import time
@@ -127,12 +129,14 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--ghn", default="bundled")
     parser.add_argument("--budget", type=float)
+    parser.add_argument("--out", type=Path, help="file of results, one JSON object for each number of ranks")
     options = parser.parse_args()
     size = sum(p.nbytes for p in build(options.gigabytes).parameters()) / GIGA
     print(f"Model of {size:.2f} GB\n")
     print("| ranks | shards, GB a rank | peak beyond what was used before, GB | CPU seconds | same bits |")
     print("|---|---|---|---|---|")
     first: list[list[str]] | None = None
+    rows: list[dict[str, Any]] = []
     for world in options.ranks:
         ranks = measure(world, options)
         if failed := [rank["failed"] for rank in ranks if rank["failed"]]:
@@ -143,8 +147,16 @@ def main() -> None:
         shards = max(rank["shards"] for rank in ranks) / GIGA
         extra = max(rank["peak"] - rank["before"] for rank in ranks) / GIGA
         seconds = sum(rank["seconds"] for rank in ranks)
-        same = "yes" if same_rows(first, hashes) else "NO"
-        print(f"| {world} | {shards:.2f} | {extra:.2f} | {seconds:.0f} | {same} |", flush=True)
+        same = same_rows(first, hashes)
+        print(
+            f"| {world} | {shards:.2f} | {extra:.2f} | {seconds:.0f} | {'yes' if same else 'NO'} |",
+            flush=True,
+        )
+        sizes = {"model_gb": size, "shards_gb": shards, "extra_gb": extra, "cpu_seconds": seconds}
+        row = {"ranks": world} | {key: round(value, 3) for key, value in sizes.items()}
+        rows.append(row | {"same_bits": same, "ghn": options.ghn, "torch": torch.__version__})
+    if options.out is not None:
+        options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

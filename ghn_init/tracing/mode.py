@@ -298,9 +298,7 @@ class Recorder(TorchFunctionMode):
         if not isinstance(result, (tuple, list, dict)):
             return
         items = list(result.items() if isinstance(result, dict) else enumerate(result))
-        node.meta["shapes"] = [
-            tuple(value.shape) if isinstance(value, Tensor) else None for _, value in items
-        ]
+        node.meta["shapes"] = [tuple(each.shape) if isinstance(each, Tensor) else None for _, each in items]
         for key, value in items:
             if not any(id(tensor) not in links for tensor in tensors_in(value)):
                 continue

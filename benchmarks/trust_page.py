@@ -30,7 +30,7 @@ FILES = {
     "interrupts": "tests/test_interrupts",
 }
 TITLES = {
-    "table": "states of a model, one row each",
+    "table": "states of a model, one row each, and the `Trainer`",
     "states": "other states, and what is around a model",
     "interrupts": "interrupts",
 }

@@ -86,9 +86,10 @@ def _suites(rows: Mapping[str, list[Row]], lists: str) -> str:
         targets = suites.targets(suite)
         for group in dict.fromkeys([*targets, *(row.get("group", "") for row in found)]):
             mine = [row for row in found if row.get("group", "") == group and is_available(row)]
-            if mine:
+            counts = _counts(mine) if mine else ["0", "not measured", *[""] * 4]
+            if mine or group in targets:
                 name = f"[{suite}]({lists}/{suite}.md) {group.replace('_', ' ')}".strip()
-                lines.append([name, *_counts(mine), _target(targets.get(group))])
+                lines.append([name, *counts, _target(targets.get(group))])
     head = ["suite", "models", "succeed", "share", "elements predicted (median)"]
     head += ["every parameter predicted", "compared with `torch.export`", "target"]
     return table(head, lines, numbers=range(1, 7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from typing import Any
@@ -62,6 +63,7 @@ def interrupt_at_lines(first: int, step: int) -> int:
             before, around = Snapshot(model), settings()
             continue
         if ends_a_setting(faults.where[0]):
+            gc.collect()
             initialise(Net())
             around = settings()
         assert settings() == around, faults.where
@@ -97,7 +99,8 @@ def interrupted(model: nn.Module, faults: LineFaults) -> bool:
 def ends_a_setting(place: str) -> bool:
     """Where a fault at a line, unlike an interrupt, comes before a setting of the process can be ended.
 
-    Interrupts are delivered where a function begins or a loop goes round. The next recording ends it.
+    Interrupts are delivered where a function begins or a loop goes round. The next recording ends it, once
+    the frame of the use is collected.
     """
     return place.startswith("switches.py:") and place.endswith("__call__")
 

@@ -427,7 +427,9 @@ class _Drawing:
                 self.built[part.key] = build_part(part, Naming(), part.key)
                 if part.tied_to:
                     tie(self.built[part.tied_to], self.built[part.key])
-            held = copy.deepcopy(self.built[step.part]).train() if step.part else None
+            held = copy.deepcopy(self.built[step.part]) if step.part else None
+            if isinstance(held, nn.Module):
+                held.train()
             result = perform(step, self.values, held) if step.op != "raise" else self.values[step.inputs[0]]
         except Exception:
             return

@@ -93,6 +93,7 @@ def apply(
     """
     clock = Clock()
     inner = unwrapped(model)
+    mixture = Blend.of(blend)
     around = Surroundings()
     with Journal() as journal, journal, around, around, agreeing(model) as ballot:
         check_state(inner, only)
@@ -105,12 +106,12 @@ def apply(
                 left_out = names_left_out(inner, graph, only)
                 plan = loaded.plan(graph, head=head, skip=left_out)
                 binding = bind(inner, plan.predicted, materialize=materialize)
-                ballot.compare(lambda: (_fingerprint(loaded), graph.to_dict(), plan, seed, blend))
+                ballot.compare(lambda: (_fingerprint(loaded), graph.to_dict(), plan, seed, mixture))
             measured = [measure_parameters(inner)] if statistics else []
             with clock("predict and write"), _evaluating(loaded):
                 skip = {*left_out, *binding.skipped, *binding.shares, *binding.elsewhere}
                 journal.defers = not statistics
-                if (mixture := Blend.of(blend)).is_bare:
+                if mixture.is_bare:
                     groups = loaded.iter_fitted(graph, head=head, seed=seed, skip=skip)
                 else:
                     groups = loaded.iter_groups(graph, head=head, seed=seed, skip=skip)

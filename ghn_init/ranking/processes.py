@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from pickle import PicklingError
+from pickle import Pickler, PicklingError
 from typing import Any
 
 import torch
@@ -51,6 +51,8 @@ def run_all(todo: Sequence[Candidate], task: Task, workers: int) -> Iterator[tup
 
 
 def _pooled(todo: Sequence[Candidate], task: Task, workers: int) -> Iterator[dict[str, Any]]:
+    for candidate in todo:
+        _check_sendable(candidate)
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(task,)
     )
@@ -58,11 +60,6 @@ def _pooled(todo: Sequence[Candidate], task: Task, workers: int) -> Iterator[dic
         for done in as_completed([pool.submit(_assess_here, candidate) for candidate in todo]):
             try:
                 yield done.result()
-            except (AttributeError, TypeError, ValueError, PicklingError) as error:
-                raise ConfigError(
-                    f"a candidate cannot be sent to another process ({error}): give modules, timm names or "
-                    "functions of an importable module, or workers=1"
-                ) from error
             except BrokenProcessPool as error:
                 raise ConfigError(
                     f"one of the {workers} processes ended without an answer (out of memory?): use fewer, "
@@ -70,6 +67,28 @@ def _pooled(todo: Sequence[Candidate], task: Task, workers: int) -> Iterator[dic
                 ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+def _check_sendable(candidate: Candidate) -> None:
+    """Pickle a candidate to nowhere.
+
+    An error of the pool's own pickling may leave its shutdown waiting for ever (CPython before 3.12), so it
+    must not get that far.
+    """
+    try:
+        Pickler(_Nowhere()).dump(candidate)
+    except (AttributeError, TypeError, ValueError, PicklingError) as error:
+        raise ConfigError(
+            f"the candidate {candidate.name!r} cannot be sent to another process ({error}): give modules, "
+            "timm names or functions of an importable module, or workers=1"
+        ) from error
 
 
 _task: Task | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -24,6 +23,8 @@ from ghn_init import AssignError
 from ghn_init.assign import Journal, write
 from ghn_init.report import report_of
 
+pytestmark = pytest.mark.usefixtures("quiet_log")
+
 WRITE_ROOM = ("assign", "api", "isolation", "report", "accounting")
 LAST_LINES = ("journal.py:", "api.py:")
 """Where an interrupt can arrive when everything is written: the journal closes, and apply returns."""
@@ -42,7 +43,6 @@ def fault_at_every_line(
     rooms: tuple[str, ...], step: int, fault: Callable[[], BaseException], **options: bool
 ) -> int:
     """Raise at every ``step``-th line of some rooms; returns the number of faults."""
-    logging.getLogger("ghn_init").setLevel(logging.CRITICAL)
     ghn = tiny_ghn()
     complete = ConvNet()
     for _ in range(2):  # the first call imports modules

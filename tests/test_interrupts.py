@@ -18,6 +18,7 @@ import ghn_init
 from ghn_init.report import report_of
 
 GHN = tiny_ghn()
+pytestmark = pytest.mark.usefixtures("quiet_log")
 
 
 class Net(ConvNet):
@@ -44,7 +45,6 @@ def initialise(model: nn.Module) -> None:
 
 def interrupt_at_lines(first: int, step: int) -> int:
     """Interrupt at every ``step``-th line; returns the number of interrupts."""
-    logging.getLogger("ghn_init").setLevel(logging.CRITICAL)
     for _ in range(2):  # the first call imports modules
         initialise(Net())
     counted = LineFaults()

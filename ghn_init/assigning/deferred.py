@@ -40,12 +40,14 @@ class Deferred:
 
     Attributes:
         tensors: What they change.
+        copies: A part of their memory and what is copied into it, each.
+        done: A single number, which is 1 when all is written.
     """
 
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
-        self._done = torch.zeros(1)
-        self._copies: Copies = []
+        self.copies: Copies = []
+        self.done = torch.zeros(1)
         self._held: dict[int, int] = {}
 
     def add(self, tensor: Tensor, value: Pending) -> bool:
@@ -67,22 +69,17 @@ class Deferred:
             return False
         self._held |= held
         self.tensors.append(tensor)
-        self._copies += copies
+        self.copies += copies
         return True
 
-    @property
-    def done(self) -> bool:
-        """Whether all is written."""
-        return bool(self._done)
-
     def lists(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Memory and values, for a single call; the last of them makes :attr:`done` true."""
-        memory, values = zip(*self._copies, (self._done, torch.ones(1)), strict=True)
+        """Memory and values, for a single call; the last of them sets :attr:`done`."""
+        memory, values = zip(*self.copies, (self.done, torch.ones(1)), strict=True)
         return list(memory), list(values)
 
     def clear(self) -> None:
         """Forget all copies."""
-        self.tensors, self._copies, self._held = [], [], {}
+        self.tensors, self.copies, self._held = [], [], {}
 
 
 def _watched() -> bool:

@@ -59,8 +59,9 @@ class Journal:
         elif kind is None and self._depth > 1:
             self._depth -= 1
             return
-        # From here on the new values stay, whatever arrives.
-        self._deferred.clear()
+        # From here on the new values stay, whatever arrives: nothing of another module runs.
+        self._deferred.tensors.clear()
+        self._deferred.copies.clear()
         self._undo.clear()
         self._saved.clear()
         self._alive.clear()

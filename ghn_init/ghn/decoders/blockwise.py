@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ghn_init.ghn.memory import large_empty
+
 Width = tuple[int, int]
 
 _BLOCK_ELEMENTS = 1 << 20  # weights that are used for all inputs before the next ones are read
@@ -53,7 +55,7 @@ class _BlockwiseLinear(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(weight, *rows)
         ctx.widths = widths
-        results = [x.new_empty(len(x), *width) for x, width in zip(rows, widths, strict=True)]
+        results = [large_empty((len(x), *width), x) for x, width in zip(rows, widths, strict=True)]
         for i, into, span, size in _blocks(weight, widths):
             block = weight[span, :into].flatten(0, 1)
             offset = bias[span, :into].flatten()

@@ -307,9 +307,22 @@ def test_train_and_evaluate(work, capsys):
     assert re.search(r"^\| cells \| 1 \| \d+\.\d ", out, re.M), out
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["apply"], ["trace"], ["show"], ["convert"], ["push"], ["demo"], ["train"], ["evaluate"]]
+COMMANDS = (
+    "apply",
+    "trace",
+    "show",
+    "convert",
+    "push",
+    "demo",
+    "train",
+    "evaluate",
+    "card",
+    "rank",
+    "coverage",
 )
+
+
+@pytest.mark.parametrize("command", [[], *([each] for each in COMMANDS)])
 def test_help_and_wrong_usage(capsys, command):
     with pytest.raises(SystemExit) as left:
         main([*command, "--help"])

@@ -1,14 +1,17 @@
-"""``python -m ghn_init.training`` and the presets."""
+"""``ghn-init train``, ``evaluate`` and ``card``, and the presets."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ghn_init import GHN, CheckpointError, ConfigError
-from ghn_init.training.__main__ import main
+from ghn_init.cli import main
 from ghn_init.training.config import TrainConfig
 from ghn_init.training.presets import load_preset, preset_names
 from ghn_init.training.report import training_section
@@ -31,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_leaves_a_ghn_that_loads(run: Path):
     ghn = GHN.from_pretrained(run / "ghn")
     config, again = load_run(run)
-    assert config == TrainConfig.from_dict(TINY)
+    assert config == TrainConfig.from_dict({**TINY, "data": "bundled"})
     assert ghn.config == again.config
     pairs = zip(ghn.parameters(), again.parameters(), strict=True)
     assert all(bool((one == other).all()) for one, other in pairs)
@@ -80,3 +83,56 @@ def test_presets_are_valid_and_others_are_refused(tmp_path: Path):
         load_preset(str(path))
     with pytest.raises(CheckpointError, match="missing or damaged"):
         load_run(tmp_path)
+
+
+def test_a_run_refuses_other_images_than_its_own(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["train", str(run.parent / "config.json"), str(run), "--data", "fractals"]) == 1
+    assert "data" in capsys.readouterr().err
+
+
+def test_a_ghn_is_trained_on_images_made_by_a_formula(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({**TINY, "steps": 2}))
+    words = ["train", str(tmp_path / "config.json"), str(tmp_path / "run"), "--data", "fractals:7"]
+    assert main(words) == 0
+    assert GHN.from_pretrained(tmp_path / "run" / "ghn").config.num_classes == 7
+
+
+@pytest.mark.slow
+def test_a_launch_of_two_processes_trains_one_ghn_and_logs_to_tensorboard(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({**TINY, "meta_batch": 2, "pool_start": 2}))
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "ghn_init", "train"]
+    for folder, first in (("two", ["-m", *launch]), ("one", ["-m", "ghn_init", "train"])):
+        words = [str(tmp_path / "config.json"), str(tmp_path / folder), "--data", "bundled"]
+        track = ["--track", "tensorboard"] if folder == "two" else []
+        command = [sys.executable, *first, *words, *track]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        assert done.returncode == 0, done.stderr
+    two, one = (GHN.from_pretrained(tmp_path / folder / "ghn") for folder in ("two", "one"))
+    for mine, other in zip(two.parameters(), one.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
+    assert list((tmp_path / "two").rglob("events.out.tfevents*"))
+
+
+def test_an_unknown_tracker_is_refused_before_training(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "quick", str(run.parent / "other"), "--track", "papyrus"]) == 1
+    assert "tracker 'papyrus' is unknown" in capsys.readouterr().err
+    assert not (run.parent / "other").exists()
+
+
+def test_initialisations_are_compared_along_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "found"
+    words = ["evaluate", "bundled", "--inits", "kaiming", "ghn", "--lrs", "0.01", "0.1", "--budgets", "2"]
+    words += ["--families", "mixer", "--nets", "4", "--choose-on", "1", "--data", "bundled", "--images", "50"]
+    words += ["--train-images", "320", "--out", str(out)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert (out / "table.md").read_text().strip() == printed.strip()
+    assert "| `kaiming` |" in printed
+    assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
+    rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+    assert {row["net"] for row in rows} == {"mixer/held-out 0", "mixer/development 0"}
+    assert main(words) == 0
+    assert len((out / "rows.jsonl").read_text().splitlines()) == len(rows)
+    assert main(["evaluate", "bundled", "--inits", "ghn", "--families", "none", "--out", str(out)]) == 1
+    assert "unknown families ['none']" in capsys.readouterr().err

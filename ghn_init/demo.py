@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ghn_init.extras import needed
 from ghn_init.logging import progress_bar
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def run(
     Raises:
         DataError: The images cannot be read.
     """
-    import timm
+    with needed("timm", "the demonstration"):
+        import timm
     import torch
 
     import ghn_init

@@ -53,3 +53,7 @@ class HookError(GHNInitError, ValueError):
 
 class DataError(GHNInitError, ValueError):
     """A dataset is missing, empty or of another shape or class count than required."""
+
+
+class MissingPackageError(GHNInitError, ModuleNotFoundError):
+    """A package is not installed; the message names the extra of ghn_init that brings it."""

@@ -19,13 +19,14 @@ FILES = sorted(ROOT.rglob("*.py"))
 ABOVE_ALL = {"cli", "demo", "launch", "__main__"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "extras": {"errors"},
     "wrappers": set(),
     "copying": set(),
     "parallel": {"copying"},
     "isolation": set(),
     "assets": set(),
     "logging": set(),
-    "graph": {"assets", "errors"},
+    "graph": {"assets", "errors", "extras"},
     "tracing": {"errors", "graph", "isolation", "parallel", "wrappers"},
     "hub": {"assets", "errors", "graph", "logging"},
     "ghn": {"errors", "graph", "hub", "logging"},
@@ -57,10 +58,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "training": {
         *("api", "assets", "batchnorm", "default", "errors", "ghn", "graph", "hub", "isolation", "report"),
-        *("blending", "logging", "tracing"),
+        *("blending", "extras", "logging", "tracing"),
     },
     "ranking": {
-        *("api", "default", "errors", "ghn", "graph", "isolation", "logging", "tracing", "training"),
+        *(
+            "api",
+            "default",
+            "errors",
+            "extras",
+            "ghn",
+            "graph",
+            "isolation",
+            "logging",
+            "tracing",
+            "training",
+        ),
     },
     "__init__": {"hooks", "logging"},
 }

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_init.cli.errors import CommandError
+from ghn_init.errors import MissingPackageError
+from ghn_init.extras import needed
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +54,7 @@ def build(
             model = frameworks[kind](name, options or {})
         else:
             model = _factory(kind, name)(**(options or {}))
-    except CommandError:
+    except (CommandError, MissingPackageError):
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
@@ -69,6 +71,8 @@ def build_without_weights(spec: str, options: dict[str, Any] | None = None, **ki
     try:
         with torch.device("meta"):
             return build(spec, options, **kinds)
+    except MissingPackageError:
+        raise
     except CommandError:
         return build(spec, options, **kinds)
 
@@ -107,31 +111,27 @@ def parse_inputs(texts: Sequence[str]) -> tuple[torch.Tensor, ...] | None:
     return tuple(inputs) or None
 
 
-def _load(package: str, extra: str) -> Any:
-    try:
-        return import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise CommandError(f"{package} is not installed: pip install 'ghn-init[{extra}]'") from error
+def _load(module: str, extra: str, what: str) -> Any:
+    with needed(extra, what):
+        return import_module(module)
 
 
 def _timm(name: str, options: dict[str, Any]) -> Any:
-    timm = _load("timm", "timm")
+    timm = _load("timm", "timm", f"model timm:{name}")
     if not timm.is_model(name):
         raise CommandError(f"timm has no model {name!r}{_suggest(name, timm.list_models())}")
     return timm.create_model(name, **options)
 
 
 def _torchvision(name: str, options: dict[str, Any]) -> Any:
-    models = _load("torchvision", "timm").models
+    models = _load("torchvision.models", "timm", f"model torchvision:{name}")
     if name not in models.list_models():
         raise CommandError(f"torchvision has no model {name!r}{_suggest(name, models.list_models())}")
     return models.get_model(name, weights=None, **options)
 
 
 def _transformers(name: str, options: dict[str, Any], auto_class: str) -> Any:
-    transformers = _load("transformers", "transformers")
+    transformers = _load("transformers", "transformers", f"model transformers:{name}")
     path = Path(name)
     if path.exists():
         config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, **options)

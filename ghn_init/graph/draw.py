@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ghn_init.errors import GraphError
+from ghn_init.extras import needed
 from ghn_init.graph.arch_graph import ArchGraph, Node
 from ghn_init.graph.layout import ROW_GAP, Layout, layered
 from ghn_init.graph.palette import COLOURS, SYMBOLS, text_colour
@@ -54,7 +55,7 @@ def plot(
 
     Raises:
         GraphError: The graph is too large for a picture, or the file's ending is not one matplotlib writes.
-        ImportError: matplotlib is not installed (``pip install 'ghn-init[plot]'``).
+        MissingPackageError: matplotlib is not installed (``pip install 'ghn-init[plot]'``).
     """
     if len(graph) > LARGEST:
         raise GraphError(f"{len(graph)} nodes are too many for a picture (at most {LARGEST})")
@@ -79,10 +80,8 @@ def plot(
 
 def _new_axes(layout: Layout, cell: tuple[float, float], on_screen: bool) -> Axes:
     size = (max(5.0, (layout.columns + 1.2) * cell[0]), max(2.2, (layout.height + 1.0) * cell[1] + 1.1))
-    try:
+    with needed("plot", "a picture"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("drawing needs matplotlib: pip install 'ghn-init[plot]'") from error
     if on_screen:
         from matplotlib import pyplot
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ghn_init.errors import ConfigError, DataError, GHNInitError
+from ghn_init.errors import ConfigError, DataError, GHNInitError, MissingPackageError
+from ghn_init.extras import needed
 from ghn_init.logging import progress_bar
 from ghn_init.ranking.costs import count_parameters, forward_flops
 from ghn_init.training.spaces import Architecture, Space
@@ -104,10 +105,8 @@ def _architecture(drawn: Architecture, classes: int, shape: tuple[int, ...] | No
 
 
 def _timm(name: str, classes: int, shape: tuple[int, ...] | None) -> nn.Module:
-    try:
+    with needed("timm", f"the candidate {name!r}, a name of timm,"):
         import timm
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{name!r} is a timm name and timm is not installed: pip install timm") from error
     if not timm.is_model(name):
         raise ConfigError(f"timm has no model {name!r}")
     options: dict[str, Any] = {"num_classes": classes}
@@ -201,5 +200,7 @@ def fits(
             return True
         image = torch.empty(1, 3, image_size, image_size, device="meta")
         return forward_flops(model, image) <= max_flops
+    except MissingPackageError:
+        raise
     except (GHNInitError, RuntimeError, ValueError, AssertionError):
         return False

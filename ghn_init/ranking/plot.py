@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ghn_init.errors import ConfigError
+from ghn_init.extras import needed
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ghn_init.ranking.ranking import Ranking
@@ -16,11 +22,12 @@ _COSTS = {
     "flops": "FLOPs of one forward pass",
     "latency": "milliseconds of one forward pass",
 }
-_LABELLED = 12
+_GOLD = "#ca8b0a"
+_RING: dict[str, Any] = {"marker": "o", "markersize": 7, "markerfacecolor": "none"}
 
 
 def draw(ranking: Ranking, path: Any = None, *, cost: str = "parameters") -> Figure:
-    """Score against cost with 95 % intervals, the Pareto front as a line and its members named.
+    """Score against cost with 95 % intervals; the Pareto front as a line, members named where there is room.
 
     Args:
         ranking: What to draw.
@@ -30,8 +37,9 @@ def draw(ranking: Ranking, path: Any = None, *, cost: str = "parameters") -> Fig
     Raises:
         ConfigError: The cost is unknown or was not measured.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    with needed("plot", "a picture"):
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     if cost not in _COSTS:
         raise ConfigError(f"cost must be one of {', '.join(_COSTS)}, not {cost!r}")
@@ -42,31 +50,15 @@ def draw(ranking: Ranking, path: Any = None, *, cost: str = "parameters") -> Fig
     axes = figure.subplots()
     x = [getattr(entry, cost) for entry in shown]
     y = [100 * entry.score for entry in shown]
-    errors = [[100 * (e.score - e.low) for e in shown], [100 * (e.high - e.score) for e in shown]]
+    errors = [  # an interval of an estimate need not hold the estimate
+        [max(0.0, 100 * (entry.score - entry.low)) for entry in shown],
+        [max(0.0, 100 * (entry.high - entry.score)) for entry in shown],
+    ]
     axes.errorbar(x, y, yerr=errors, fmt="none", ecolor="#c8ccd4", elinewidth=1, zorder=1)
     axes.scatter(x, y, s=26, color="#186bba", zorder=2, label="candidate")
-    front = ranking.pareto(cost)
-    if front:
-        fx, fy = [getattr(entry, cost) for entry in front], [100 * entry.score for entry in front]
-        axes.plot(
-            fx,
-            fy,
-            color="#ca8b0a",
-            marker="o",
-            markersize=7,
-            markerfacecolor="none",
-            zorder=3,
-            label="Pareto front",
-        )
-    for entry in front[-_LABELLED:]:
-        axes.annotate(
-            entry.name,
-            (getattr(entry, cost), 100 * entry.score),
-            xytext=(5, 6),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    axes.set(xscale="log", xlabel=_COSTS[cost], ylabel="score (% correct with predicted weights)")
+    front = [(getattr(entry, cost), 100 * entry.score) for entry in ranking.pareto(cost)]
+    axes.plot(*zip(*front, strict=True), color=_GOLD, zorder=3, label="Pareto front", **_RING)
+    axes.set(xscale="log", xlabel=_COSTS[cost], ylabel=_meaning(ranking.settings))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -74,6 +66,52 @@ def draw(ranking: Ranking, path: Any = None, *, cost: str = "parameters") -> Fig
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12, y=0.12)
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    _name(axes, front, [entry.name for entry in ranking.pareto(cost)])
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _meaning(settings: Mapping[str, Any]) -> str:
+    """What the scores of a ranking are."""
+    if settings.get("estimate") == "trained":
+        return "expected accuracy after training (%)"
+    weights = "own" if settings.get("start") == "own" else "predicted"
+    after = f"after {settings['steps']} steps from" if settings.get("steps") else "with"
+    smooth = ", smoothed" if settings.get("estimate") == "smooth" else ""
+    return f"score (% correct {after} {weights} weights{smooth})"
+
+
+def _name(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """Write names beside points of a line, the last first, where line and other names leave room."""
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()
+    pixels = axes.transData.transform(points)
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in _along(pixels)]
+    for (x, y), name in reversed(list(zip(points, names, strict=True))):
+        for right, up in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            label = axes.annotate(
+                name,
+                (x, y),
+                xytext=(6 * right, 7 * up),
+                textcoords="offset points",
+                ha="left" if right > 0 else "right",
+                va="bottom" if up > 0 else "top",
+                fontsize=8,
+            )
+            label.set_in_layout(False)
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in taken) and axes.figure.bbox.containsx(box.x1):
+                taken.append(box)
+                break
+            label.remove()
+
+
+def _along(points: np.ndarray, gap: float = 6.0) -> np.ndarray:
+    """Points on a polyline ``(P, 2)``, not farther apart than ``gap``."""
+    parts = [points[:1]]
+    for one, other in itertools.pairwise(points):
+        count = 1 + int(np.hypot(*(other - one)) / gap)
+        parts.append(one + (other - one) * np.linspace(0, 1, count + 1)[1:, None])
+    return np.concatenate(parts)

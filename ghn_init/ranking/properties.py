@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from ghn_init.errors import ConfigError
+from ghn_init.extras import needed
 from ghn_init.ghn import GHN
 from ghn_init.graph import PRIMITIVES, ArchGraph
+from ghn_init.ranking.regression import LINKS, Scale, link, ridge
 
 
 def features(graphs: Sequence[ArchGraph], ghn: GHN) -> np.ndarray:
@@ -40,19 +42,29 @@ class PropertyPredictor:
 
     Attributes:
         ghn: What embeds.
-        regressor: Fitted scikit-learn pipeline.
+        regressor: Fitted scikit-learn pipeline, to values on ``scale``.
         held_out: Predictions of the training graphs, each by a regressor that did not see it.
         values: Their true values.
+        scale: What the values are linear on.
     """
 
     ghn: GHN
     regressor: Any
     held_out: np.ndarray
     values: np.ndarray
+    scale: Scale = "linear"
 
     @classmethod
     def fit(
-        cls, graphs: Sequence[ArchGraph], values: Sequence[float], ghn: GHN, *, folds: int = 10, seed: int = 0
+        cls,
+        graphs: Sequence[ArchGraph],
+        values: Sequence[float],
+        ghn: GHN,
+        *,
+        beside: Any = None,
+        scale: Scale = "linear",
+        folds: int = 10,
+        seed: int = 0,
     ) -> PropertyPredictor:
         """Fit a ridge regression whose strength is chosen by cross-validation inside of each fold.
 
@@ -60,27 +72,53 @@ class PropertyPredictor:
             graphs: Architectures whose property is known; at least two for each fold.
             values: The property.
             ghn: What embeds the graphs.
+            beside: Further measurements of each graph, ``(N, K)``, such as accuracy after a few steps.
+            scale: ``linear``; ``log`` for what is positive (latency); ``logit`` for shares (accuracy).
             folds: Of the cross-validation that gives ``held_out``.
             seed: Of the folds.
 
         Raises:
-            ConfigError: Numbers of graphs and values differ, or there are too few.
+            ConfigError: Numbers of graphs and values differ, there are too few, or a value is outside of the
+                range of the scale.
         """
         if len(graphs) != len(values) or len(graphs) < 2 * folds:
             raise ConfigError(
                 f"{len(graphs)} graphs and {len(values)} values: expected as many, and at least {2 * folds} "
                 f"for {folds} folds"
             )
-        from sklearn.linear_model import RidgeCV
-        from sklearn.model_selection import KFold, cross_val_predict
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
+        y = np.asarray(values, dtype=np.float64)
+        way = link(scale, y)
+        with needed("rank", "predicting a property"):
+            from sklearn.model_selection import KFold, cross_val_predict
+        pipeline, x = ridge(), _inputs(graphs, ghn, beside)
+        split = KFold(folds, shuffle=True, random_state=seed)
+        held_out = way.back(np.asarray(cross_val_predict(pipeline, x, way.forward(y), cv=split)))
+        return cls(ghn, pipeline.fit(x, way.forward(y)), held_out, y, scale)
 
-        x, y = features(graphs, ghn), np.asarray(values, dtype=np.float64)
-        pipeline = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 25)))
-        held_out = cross_val_predict(pipeline, x, y, cv=KFold(folds, shuffle=True, random_state=seed))
-        return cls(ghn, pipeline.fit(x, y), np.asarray(held_out), y)
+    def predict(self, graphs: Sequence[ArchGraph], beside: Any = None) -> np.ndarray:
+        """The property of other architectures, ``(len(graphs),)``.
 
-    def predict(self, graphs: Sequence[ArchGraph]) -> np.ndarray:
-        """The property of other architectures, ``(len(graphs),)``."""
-        return self.regressor.predict(features(graphs, self.ghn))
+        Args:
+            graphs: To predict for.
+            beside: Their further measurements, if :meth:`fit` was given some.
+
+        Raises:
+            ConfigError: ``beside`` has another shape.
+        """
+        x = _inputs(graphs, self.ghn, beside)
+        if x.shape[1] != self.regressor.n_features_in_:
+            raise ConfigError(
+                f"the predictor was fitted with {self.regressor.n_features_in_} features, and there are "
+                f"{x.shape[1]}: give the same columns of beside"
+            )
+        return LINKS[self.scale].back(self.regressor.predict(x))
+
+
+def _inputs(graphs: Sequence[ArchGraph], ghn: GHN, beside: Any) -> np.ndarray:
+    found = features(graphs, ghn)
+    if beside is None:
+        return found
+    columns = np.asarray(beside, dtype=np.float64).reshape(len(beside), -1)
+    if len(columns) != len(graphs):
+        raise ConfigError(f"beside has {len(columns)} rows for {len(graphs)} graphs")
+    return np.column_stack([found, columns])

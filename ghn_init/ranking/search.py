@@ -8,10 +8,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ghn_init.errors import ConfigError
+from ghn_init.extras import needed
 from ghn_init.ranking.assess import Task, assess
 from ghn_init.ranking.candidates import candidates, fits
+from ghn_init.ranking.prepare import prepare
 from ghn_init.ranking.progress import Progress
-from ghn_init.ranking.rank import prepare, ranking_of
+from ghn_init.ranking.rank import ranking_of
 from ghn_init.ranking.ranking import Ranked, Ranking
 from ghn_init.training.families import FAMILIES
 from ghn_init.training.spaces import Architecture
@@ -37,6 +39,7 @@ def search(
     max_parameters: float | None = None,
     max_flops: float | None = None,
     image_size: int = 32,
+    smooth: bool = False,
     seed: int = 0,
     resume: Any = None,
     progress: bool | None = None,
@@ -60,6 +63,7 @@ def search(
         max_parameters: Largest number of parameters; others are not scored and do not count.
         max_flops: Largest number of floating-point operations of one forward pass.
         image_size: Side of the images in pixels.
+        smooth: Smooth the final scores, as for :func:`ghn_init.rank`; the search itself goes by plain ones.
         seed: Of the search.
         resume: File that keeps what was scored; an interrupted search goes through it again without scoring.
         progress: As for :func:`ghn_init.rank`.
@@ -79,7 +83,8 @@ def search(
         raise ConfigError(f"unknown family {', '.join(unknown) or '(none)'!r}; known: {', '.join(FAMILIES)}")
     if evaluations is None and minutes is None:
         raise ConfigError("a search needs a budget: evaluations=, minutes= or both")
-    import optuna
+    with needed("rank", "a search"):
+        import optuna
 
     task = prepare(data, ghn, seed=seed, **options)
     journal = Progress(resume, {**task.settings, "families": list(families), "method": method})
@@ -103,7 +108,7 @@ def search(
             f"no architecture of {', '.join(families)} within {budget} was found: widen the budget"
         )
     rows = [journal.rows[name] for name in run.found]
-    return ranking_of(rows, task, families=list(families), method=method), run.found
+    return ranking_of(rows, task, smooth=smooth, families=list(families), method=method), run.found
 
 
 @dataclass
@@ -132,7 +137,7 @@ class _Search:
                 raise optuna.TrialPruned
             if name not in self.journal.rows:
                 row = assess(candidate, self.task)
-                self.journal.add({key: row[key] for key in ("entry", "right")})
+                self.journal.add({key: row[key] for key in ("entry", "right", "features")})
             self.found[name] = drawn
             if self.on_scored is not None:
                 self.on_scored(Ranked(**self.journal.rows[name]["entry"]), drawn)

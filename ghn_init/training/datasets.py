@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ghn_init.errors import DataError
+from ghn_init.extras import needed
 from ghn_init.logging import progress_bar
 from ghn_init.training.data import IMAGE_SIZE, ImageData, Split, fashion_mnist
 from ghn_init.training.fractals import fractals
@@ -56,10 +57,7 @@ def load_images(
         raise DataError(
             f"unknown data set {name!r}; known: {', '.join(_LOADERS)}, or a folder of Fashion-MNIST's files"
         )
-    try:
-        return _LOADERS[kind](rest, split, root)
-    except ModuleNotFoundError as error:
-        raise DataError(f"data set {name!r} needs {error.name}: pip install {error.name}") from error
+    return _LOADERS[kind](rest, split, root)
 
 
 def _fashion(rest: str, split: Split, root: str | os.PathLike[str] | None) -> ImageData:
@@ -67,7 +65,8 @@ def _fashion(rest: str, split: Split, root: str | os.PathLike[str] | None) -> Im
 
 
 def _digits(rest: str, split: Split, root: str | os.PathLike[str] | None) -> ImageData:
-    from sklearn.datasets import load_digits
+    with needed("rank", "data set 'digits'"):
+        from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
     test = np.arange(len(bunch.target)) % _DIGITS_TEST == 0
@@ -86,7 +85,8 @@ def _fractals(rest: str, split: Split, root: str | os.PathLike[str] | None) -> I
 
 
 def _torchvision(rest: str, split: Split, root: str | os.PathLike[str] | None) -> ImageData:
-    from torchvision import datasets
+    with needed("train", f"data set 'torchvision:{rest}'"):
+        from torchvision import datasets
 
     kind: Any = getattr(datasets, rest, None)
     if not (inspect.isclass(kind) and issubclass(kind, datasets.VisionDataset)):
@@ -105,7 +105,8 @@ def _torchvision(rest: str, split: Split, root: str | os.PathLike[str] | None) -
 
 
 def _folder(rest: str, split: Split, root: str | os.PathLike[str] | None) -> ImageData:
-    from torchvision.datasets import ImageFolder
+    with needed("train", f"data set 'folder:{rest}'"):
+        from torchvision.datasets import ImageFolder
 
     where = Path(rest).expanduser() / split
     try:
@@ -117,7 +118,8 @@ def _folder(rest: str, split: Split, root: str | os.PathLike[str] | None) -> Ima
 
 
 def _hub(rest: str, split: Split, root: str | os.PathLike[str] | None) -> ImageData:
-    datasets: Any = importlib.import_module("datasets")  # not a dependency
+    with needed(None, f"data set 'hub:{rest}'"):
+        datasets: Any = importlib.import_module("datasets")  # not a dependency
 
     try:
         found = datasets.load_dataset(rest)

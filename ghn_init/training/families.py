@@ -15,10 +15,12 @@ from typing import Any
 from torch import nn
 
 from ghn_init.errors import ConfigError
+from ghn_init.extras import needed
 from ghn_init.training.cell_space import CELL_SPLITS, build_cells, sample_cells
 from ghn_init.training.cells import ACTIVATIONS
 
 Arguments = Mapping[str, Any]
+_of_timm = needed("train", "a family of timm's networks")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def _sample_resnet(rng: Random) -> dict[str, Any]:
     }
 
 
+@_of_timm
 def _build_resnet(args: Arguments, num_classes: int, image_size: int) -> nn.Module:
     from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
@@ -85,6 +88,7 @@ def _sample_convnext(rng: Random) -> dict[str, Any]:
     }
 
 
+@_of_timm
 def _build_convnext(args: Arguments, num_classes: int, image_size: int) -> nn.Module:
     from timm.models.convnext import ConvNeXt
 
@@ -103,6 +107,7 @@ def _sample_vit(rng: Random) -> dict[str, Any]:
     }
 
 
+@_of_timm
 def _build_vit(args: Arguments, num_classes: int, image_size: int) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
@@ -119,6 +124,7 @@ def _sample_mixer(rng: Random) -> dict[str, Any]:
     }
 
 
+@_of_timm
 def _build_mixer(args: Arguments, num_classes: int, image_size: int) -> nn.Module:
     from timm.models.mlp_mixer import MlpMixer
 
@@ -144,6 +150,7 @@ def _sample_mobile(rng: Random) -> dict[str, Any]:
     }
 
 
+@_of_timm
 def _build_mobile(args: Arguments, num_classes: int, image_size: int) -> nn.Module:
     from timm.layers.create_act import get_act_layer
     from timm.models._efficientnet_builder import decode_arch_def
@@ -178,6 +185,7 @@ def _sample_regnet(rng: Random) -> dict[str, Any]:
     }
 
 
+@_of_timm
 def _build_regnet(args: Arguments, num_classes: int, image_size: int) -> nn.Module:
     from timm.models.regnet import RegNet, RegNetCfg
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from ghn_init.extras import needed
+
 SEEN_FAMILIES: dict[str, dict[str, Any]] = {
     "resnet10t": {},
     "resnet18": {},
@@ -38,6 +40,7 @@ UNSEEN_FAMILIES: dict[str, dict[str, Any]] = {
 
 def build(models: Mapping[str, Mapping[str, Any]], num_classes: int = 10) -> dict[str, nn.Module]:
     """Name → freshly initialised timm model that takes ``(B, 3, 32, 32)``."""
-    import timm
+    with needed("train", "evaluation on networks of timm"):
+        import timm
 
     return {name: timm.create_model(name, num_classes=num_classes, **args) for name, args in models.items()}

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ghn_init.extras import needed
+
 Row = Mapping[str, Any]
 COLUMNS = (
     *("steps", "initialisation", "learning rate", "networks", "accuracy (%)"),
@@ -136,8 +138,9 @@ def _median_share(rows: Sequence[Row], init: str, goal: Mapping[str, float], ste
 
 def plot(rows: Sequence[Row], path: str | Path, references: Sequence[str] = ("kaiming", "default")) -> Path:
     """Saves a figure: mean accuracy along the longest training, and the paired differences at its end."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with needed("plot", "a picture"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     steps = max(row["steps"] for row in rows)
     rows = [row for row in rows if row["steps"] == steps]

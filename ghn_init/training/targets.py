@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
-from ghn_init.errors import GHNInitError
+from ghn_init.errors import GHNInitError, MissingPackageError
 from ghn_init.ghn import GHN
 from ghn_init.graph import ArchGraph
 from ghn_init.tracing.trace import trace
@@ -110,6 +110,8 @@ class TargetPool:
         architecture = self._space[index]
         try:
             target = prepare_target(architecture, self._ghn, self._image_size, self._seed)
+        except MissingPackageError:
+            raise
         except (GHNInitError, RuntimeError, ValueError, AssertionError) as error:
             self.failed[index] = f"{architecture.family}: {error}"
             logger.warning("architecture %d (%s) is left out: %s", index, architecture.family, error)

@@ -55,8 +55,16 @@ def fault_at_every_line(
     around = modes()
     for at in range(1, counted.count + 1, step):
         faults = LineFaults(rooms, at, fault)
-        with pytest.raises(type(fault())), faults.active():
-            ghn_init.apply(model, ghn, example_inputs=IMAGE, **options)
+        try:
+            with faults.active():
+                ghn_init.apply(model, ghn, example_inputs=IMAGE, **options)
+        except type(fault()):
+            pass
+        else:
+            # No memory for the one call that writes: it was finished without.
+            assert faults.where[0].endswith("in _write_deferred"), faults.where
+            assert isinstance(fault(), Exception)
+            assert before.changed()
         assert modes() == around, faults.where
         if before.changed():
             # Arrived after the last step: then all of it is there, and the report too.

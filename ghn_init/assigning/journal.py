@@ -9,7 +9,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from ghn_init.assigning.deferred import Deferred, Pending
+from ghn_init.assigning.deferred import Deferred, Pending, watched
 from ghn_init.errors import AssignError
 
 MEMORY_LIMIT = 16 * 2**20
@@ -33,7 +33,8 @@ class Journal:
 
     Attributes:
         defers: Whether :meth:`defer` may put writes off. They are done when a block is left without an
-            exception; until then the tensors hold their old values, of which none is kept.
+            exception; until then the tensors hold their old values, of which none is kept: what stops the
+            writes in their midst does not stop them for good, and an interrupt counts as arriving after them.
     """
 
     def __init__(self, memory_limit: int = MEMORY_LIMIT) -> None:
@@ -52,6 +53,8 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self._deferred.begun and not self._deferred.done:
+            self._deferred.finish()
         if kind is None and self._deferred.tensors and not self._deferred.done:
             self._write_deferred()
         if kind is not None and not self._deferred.done:
@@ -101,16 +104,31 @@ class Journal:
         return self.defers and self._deferred.add(tensor, value)
 
     def _write_deferred(self) -> None:
-        memory, values = self._deferred.lists()
-        try:
-            with torch.inference_mode(False), torch.no_grad():
-                # A single call, during which Python handles no interrupt: so no old value is needed.
+        """Write everything that was put off.
+
+        Raises:
+            AssignError: A tensor cannot be written; none has changed.
+        """
+        deferred = self._deferred
+        with torch.inference_mode(False), torch.no_grad():
+            deferred.probe()
+            memory, values = deferred.lists()
+            if watched():
+                # A mode may stop the call at any of its copies, and do so each time.
+                for tensor in deferred.tensors:
+                    self.save(tensor)
+            try:
+                # From here on there is one way, forward, unless old values were kept.
+                deferred.begun = not watched()
+                # A single call, during which Python handles no interrupt.
                 torch._foreach_copy_(memory, values)  # pyright: ignore[reportPrivateImportUsage]
-        except Exception as error:
-            raise AssignError(
-                f"{len(self._deferred.tensors)} tensors could not be written, and some of them may have "
-                f"changed: load the model's weights again ({error})"
-            ) from error
+            except Exception as error:
+                if deferred.begun:
+                    deferred.finish()
+                elif isinstance(error, RuntimeError):
+                    raise AssignError(f"{len(memory)} writes failed, and were put back: {error}") from error
+                else:
+                    raise
 
     def save_attribute(self, module: nn.Module, name: str) -> None:
         """Remember which object ``module.name`` is; it is about to be replaced by another."""

@@ -52,7 +52,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         "--ghn", default="bundled", help="folder, file or Hub id of the GHN (default: bundled)"
     )
     coverage.add_argument(
-        "--export", action="store_true", help="also compare the data flow with that of torch.export"
+        "--export",
+        action="store_true",
+        help="also compare the data flow with that of torch.export; measures models without that, too",
     )
     coverage.add_argument(
         "--results",
@@ -84,7 +86,7 @@ def run_coverage(options: argparse.Namespace) -> None:
     outcome = run(
         names,
         options.results,
-        choice=Choice(options.only, options.sample, options.again, options.failed),
+        choice=Choice(options.only, options.sample, options.again, options.failed, options.export),
         settings=Settings(options.ghn, options.limit, options.memory, options.export),
         jobs=options.jobs,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import fx, nn
@@ -24,8 +25,21 @@ _INPUT, _OUTPUT = "input", "output"
 _LISTED = 8
 
 
-def edge_problems(model: nn.Module, example_inputs: Any = None) -> list[str] | None:
-    """Where the recorded data flow between parameters differs from that of ``torch.export``.
+@dataclass(frozen=True)
+class Comparison:
+    """The recorded data flow between parameters beside that of ``torch.export``.
+
+    Attributes:
+        problems: One line for each connection that only one of the two has, the first few of each kind.
+        refusal: Why ``torch.export`` cannot read the model; empty if it can.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    refusal: str = ""
+
+
+def compare_edges(model: nn.Module, example_inputs: Any = None) -> Comparison:
+    """Compare the recorded data flow between parameters with that of ``torch.export``.
 
     Both run on weightless copies, so that the model may be on the meta device.
 
@@ -33,17 +47,14 @@ def edge_problems(model: nn.Module, example_inputs: Any = None) -> list[str] | N
         model: Any module; neither run nor changed.
         example_inputs: As for :func:`ghn_init.trace`.
 
-    Returns:
-        One line for each connection that only one of the two has, the first few of each kind; ``None`` if
-        ``torch.export`` cannot read the model.
-
     Raises:
         TraceError: The library itself cannot record the model.
     """
     recording = record_model(model, example_inputs)
-    theirs = exported_relation(model, *recording.inputs)
-    if theirs is None:
-        return None
+    try:
+        theirs = exported_relation(model, *recording.inputs)
+    except TraceError as error:
+        return Comparison(refusal=str(error))
     ours = recorded_relation(recording)
     problems = [] if ours else ["no parameter takes part in the recording"]
     for label, extra in (("only in the recording", ours - theirs), ("only in the export", theirs - ours)):
@@ -51,7 +62,7 @@ def edge_problems(model: nn.Module, example_inputs: Any = None) -> list[str] | N
         problems += lines[:_LISTED]
         if len(lines) > _LISTED:
             problems.append(f"and {len(lines) - _LISTED} more {label}")
-    return problems
+    return Comparison(problems)
 
 
 def recorded_relation(recording: Recording) -> Relation:
@@ -63,13 +74,17 @@ def recorded_relation(recording: Recording) -> Relation:
     return feeds(recording.graph, sources)
 
 
-def exported_relation(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Relation | None:
-    """:func:`feeds` of the exported model, made free of writes in place; ``None`` if it does not export."""
+def exported_relation(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Relation:
+    """:func:`feeds` of the exported model, made free of writes in place.
+
+    Raises:
+        TraceError: ``torch.export`` cannot read the model, or not without writes in place.
+    """
+    program, copied, _ = export_program(model, args, kwargs)
     try:
-        program, copied, _ = export_program(model, args, kwargs)
-    except TraceError:
-        return None
-    program = program.run_decompositions({})
+        program = program.run_decompositions({})
+    except Exception as error:  # whatever the passes of torch.export raise
+        raise TraceError(f"its decomposition failed: {type(error).__name__}: {error}") from error
     signature = program.graph_signature
     first = {
         id(p): name for name, p in reversed(list(copied.module.named_parameters(remove_duplicate=False)))

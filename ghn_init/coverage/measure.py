@@ -16,7 +16,7 @@ from torch import nn
 from ghn_init.accounting import account
 from ghn_init.assign import Outcome, bind
 from ghn_init.coverage.case import Case, UnavailableError
-from ghn_init.coverage.edges import edge_problems
+from ghn_init.coverage.edges import Comparison, compare_edges
 from ghn_init.coverage.sanity import account_problems, graph_problems, recording_problems
 from ghn_init.errors import GHNInitError
 from ghn_init.ghn import GHN
@@ -67,8 +67,9 @@ def measure(case: Case, ghn: GHN, *, export: bool = False) -> Row:
         ``built`` (``meta`` or ``cpu``), ``nodes``, ``edges``, ``primitives``, ``parameters`` and ``elements``
         (all), ``predicted`` (``[parameters, elements]``), ``kept`` and ``skipped`` (reason → ``[parameters,
         elements, name of one]``), ``problems`` of the graph, ``seconds`` of each stage (CPU), and ``export``
-        (``agrees``, ``differs``, or ``fails`` where ``torch.export`` cannot read the model). Instead, on
-        failure, ``error`` (``stage``, ``type``, ``message``, ``where``), or ``unavailable``.
+        (``agrees``, ``differs``, or ``fails``, with the reason as ``export_refusal``, where ``torch.export``
+        cannot read the model). Instead, on failure, ``error`` (``stage``, ``type``, ``message``, ``where``),
+        or ``unavailable``.
     """
     stages = Stages()
     row: Row = {}
@@ -104,11 +105,21 @@ def _measure(case: Case, ghn: GHN, stages: Stages, row: Row, *, export: bool) ->
     row.update(_shares(told))
     if export:
         with stages("export"):
-            differences = edge_problems(model, case.inputs(model) if case.inputs else None)
-        row["export"] = "fails" if differences is None else "differs" if differences else "agrees"
-        problems += differences or []
+            problems += _compare(case, model, row)
     if problems:
         row["problems"] = [len(problems), *problems[:MOST_PROBLEMS]]
+
+
+def _compare(case: Case, model: nn.Module, row: Row) -> list[str]:
+    """Note in the row what ``torch.export`` says; where the two differ."""
+    try:
+        found = compare_edges(model, case.inputs(model) if case.inputs else None)
+    except TimeoutError as error:
+        found = Comparison(refusal=str(error))
+    row["export"] = "fails" if found.refusal else "differs" if found.problems else "agrees"
+    if found.refusal:
+        row["export_refusal"] = _one_line(found.refusal)
+    return found.problems
 
 
 def _traced(case: Case, ghn: GHN, stages: Stages, row: Row) -> tuple[nn.Module, ArchGraph, Recording]:
@@ -177,5 +188,5 @@ def general(reason: str) -> str:
     return re.sub(r"\b\d+\b", "N", reason)
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException | str) -> str:
     return " ".join(str(error).split())[:500]

@@ -9,6 +9,8 @@ from statistics import median
 from typing import Any
 
 from ghn_init.coverage import suites
+from ghn_init.coverage.export_tables import INTRODUCTION as EXPORT_INTRODUCTION
+from ghn_init.coverage.export_tables import export_tables
 from ghn_init.coverage.rows import Results, Row, is_available, succeeded
 from ghn_init.coverage.tables import cell, percent, table
 from ghn_init.coverage.tables import listing as searchable
@@ -39,8 +41,9 @@ ghn-init coverage all --results benchmarks/results/coverage --page docs/coverage
 ```
 
 continues where it stopped; `--again` measures everything once more, `--failed` what failed, and
-`--sample 50 --export` compares the data flow of some models of all families. *Elements* are numbers in
-parameters; *seconds* are CPU seconds of all stages on one thread; *MB* is what the process took in addition.
+`--sample 50 --export` compares the data flow of some models of all families with that of `torch.export`.
+*Elements* are numbers in parameters; *seconds* are CPU seconds of all stages on one thread; *MB* is what the
+process took in addition.
 Models that need a package or a file that is not there are listed, but not counted.
 """
 
@@ -74,6 +77,9 @@ def _summary_page(rows: Mapping[str, list[Row]], lists: str) -> str:
         _suites(rows, lists),
         "## Why parameters keep their values\n",
         _reasons(found for suite in rows.values() for found in suite),
+        "## Data flow beside `torch.export`\n",
+        EXPORT_INTRODUCTION,
+        export_tables(rows),
         "## Misses\n",
         _misses(rows, lists),
     ]
@@ -144,7 +150,10 @@ def _misses(rows: Mapping[str, list[Row]], lists: str) -> str:
 
 
 def _suite_page(suite: str, rows: list[Row]) -> str:
-    versions = sorted({row["versions"] for row in rows})
+    versions = sorted(
+        {library for row in rows if is_available(row) for library in row["versions"].split(", ")},
+        key=str.lower,
+    )
     lines = [_line(row) for row in rows]
     head = ["model", "family", "nodes", "parameters", "predicted", "elements", "predicted", "seconds", "MB"]
     return "\n".join(
@@ -152,7 +161,7 @@ def _suite_page(suite: str, rows: list[Row]) -> str:
             "---\nsearch:\n  exclude: true\n---\n",
             f"# Coverage of {suite}\n",
             "<!-- Written by `ghn-init coverage --page`. Do not edit. -->\n",
-            f"{len(rows)} models, measured with {' and with '.join(versions)}. [Summary](../{SUMMARY})\n",
+            f"{len(rows)} models, measured with {', '.join(versions)}. [Summary](../{SUMMARY})\n",
             searchable([*head, "what was not predicted, and why"], lines, numbers=range(2, 9)),
         ]
     )

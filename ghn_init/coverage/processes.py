@@ -143,12 +143,14 @@ def _silence() -> None:
 
 def _set_limits(settings: Settings) -> None:
     def out_of_time(number: int, frame: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))  # the rest of the time tells what happened
         raise TimeoutError(f"more than {settings.seconds:.0f} CPU seconds")
 
     signal.signal(signal.SIGXCPU, out_of_time)
     spent = time.process_time()
     soft = int(spent + settings.seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, soft + 20))
+    hard = soft + 20
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
     held = _pages("statm", 5)
     if held:
         most = held + int(settings.memory * 2**30)

@@ -23,23 +23,27 @@ class Choice:
         sample: Size of a sample with models of every family; 0 for all models.
         again: Measure models that have a row, too.
         failed: Measure models that failed once more.
+        uncompared: Measure models whose data flow nobody compared with that of ``torch.export``, too.
     """
 
     only: str = ""
     sample: int = 0
     again: bool = False
     failed: bool = False
+    uncompared: bool = False
 
     def todo(self, cases: Iterable[Case], rows: dict[str, Row]) -> list[Case]:
         """The models to measure, given the rows that there are."""
         chosen = [case for case in cases if self.only in case.name]
         if self.sample:
             chosen = sample(chosen, self.sample)
-        return [
-            case
-            for case in chosen
-            if self.again or case.name not in rows or (self.failed and not succeeded(rows[case.name]))
-        ]
+        return [case for case in chosen if self._again(rows.get(case.name))]
+
+    def _again(self, row: Row | None) -> bool:
+        """Whether a model with this row is measured."""
+        if row is None or self.again:
+            return True
+        return (self.failed and not succeeded(row)) or (self.uncompared and "export" not in row)
 
     @property
     def is_whole(self) -> bool:
@@ -83,7 +87,6 @@ def run(
         results = Results(folder, suite)
         results.compact(keep=cases if choice.is_whole else None)
         todo = choice.todo(cases.values(), results.rows)
-        versions = suites.versions(suite)
         for key, row in _shown(
             run_all([(suite, case.name) for case in todo], settings, jobs), suite, len(todo)
         ):
@@ -93,7 +96,7 @@ def run(
                 "family": case.family,
                 **({"group": case.group} if case.group else {}),
             }
-            results.add({**head, **row, "versions": versions})
+            results.add({**head, **row, "versions": suites.versions(suite, case)})
             outcome.measured += 1
             if is_available(row) and not succeeded(row):
                 outcome.failed.append(f"{suite}:{case.name}")

@@ -31,8 +31,12 @@ def test_counts_and_reasons(tmp_path):
     results.add(
         {"model": "absent", "family": "f", "group": "classification", "unavailable": "no x", "versions": "v"}
     )
+    refusal = "torch.export failed on M1: RuntimeError: 3 guards on 'u0'"
+    results.add(row("closed", export="fails", export_refusal=refusal))
     summary, listing = (path.read_text() for path in write_pages(tmp_path, tmp_path / "docs.md"))
-    assert "classification | 4 | 2 | 50.0% | 80.0% | 1 | 1 of 2 agree | 100% |" in summary
+    assert "classification | 5 | 3 | 60.0% | 100.0% | 2 | 1 of 2 agree | 100% |" in summary
+    assert "| torchvision | 3 | 1 | 2 | 1 | 1 | 1 |" in summary
+    assert "| RuntimeError: N guards on '…' | 1 | closed |" in summary
     assert "| kept | scales \\*it\\* | 1 | 1 | `scale` of some |" in summary
     assert "| torchvision: worse | FAILED (trace): TraceError: &lt;no> |" in summary
     assert "FAILED: 2 problems of the graph: node 1 \\| reaches no output" in summary

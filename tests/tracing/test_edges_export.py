@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ghn_init.coverage.edges import edge_problems
+from ghn_init.coverage.edges import Comparison, compare_edges
 
 
 def image_model(library: str, name: str, size: int = 224) -> Callable[[], tuple[nn.Module, Any, Any]]:
@@ -140,7 +140,7 @@ SPREAD = {
 
 def compare(build: Callable[[], tuple[nn.Module, Any, Any]]) -> None:
     model, args, kwargs = build()
-    assert edge_problems(model, args or kwargs) == []
+    assert compare_edges(model, args or kwargs) == Comparison()
 
 
 class TwoWays(nn.Module):
@@ -159,24 +159,26 @@ class TwoWays(nn.Module):
 class Asking(nn.Linear):
     """Branches on a value, which ``torch.export`` refuses."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if x.sum() > 0 else x
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) if input.sum() > 0 else input
 
 
 def test_a_difference_is_told() -> None:
-    problems = edge_problems(TwoWays(), torch.empty(2, 8)) or []
+    problems = compare_edges(TwoWays(), torch.empty(2, 8)).problems
     assert "first.weight -> output is only in the recording" in problems
     assert "first.weight -> second.weight is only in the export" in problems
 
 
 def test_a_model_that_does_not_export_is_no_problem_and_no_agreement() -> None:
-    assert edge_problems(Asking(8, 8), torch.empty(2, 8)) is None
+    found = compare_edges(Asking(8, 8), torch.empty(2, 8))
+    assert "torch.export failed on Asking" in found.refusal
+    assert not found.problems
 
 
 def test_models_without_weights_are_compared_too() -> None:
     with torch.device("meta"):
         model, args, _ = image_model("torchvision", "mnasnet0_5")()
-    assert edge_problems(model, args) == []
+    assert compare_edges(model, args) == Comparison()
 
 
 @pytest.mark.parametrize("name", list(FAST))

@@ -4,7 +4,7 @@ A suite is a module of this package with
 
 ``LIBRARIES``
     Tuple of the importable packages that the suite is about (``("timm",)``): their versions go into the rows,
-    and they are imported once before models are measured.
+    and they are imported once before models are measured. ``None`` where each case's family is its package.
 
 ``PRELOAD`` (optional)
     Modules that many of its models need, imported before models are measured, too, where they are installed.
@@ -31,7 +31,7 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Any
 
 from ghn_init.coverage.case import Case
@@ -60,14 +60,15 @@ def targets(suite: str) -> dict[str, float]:
     return dict(_module(suite).TARGETS)
 
 
-def versions(suite: str) -> str:
-    """The libraries of a suite and torch with their versions (``timm 1.0.31, torch 2.14.1``)."""
-    return ", ".join(f"{name} {_version(name)}" for name in (*_module(suite).LIBRARIES, "torch"))
+def versions(suite: str, case: Case) -> str:
+    """The libraries of a case and torch with their versions (``timm 1.0.31, torch 2.14.1``)."""
+    libraries = _module(suite).LIBRARIES
+    return ", ".join(map(_with_version, (*((case.family,) if libraries is None else libraries), "torch")))
 
 
 def load(suite: str) -> None:
     """Import the libraries of a suite, and what many of its models need."""
-    for library in _module(suite).LIBRARIES:
+    for library in _module(suite).LIBRARIES or ():
         import_module(library)
     for module in getattr(_module(suite), "PRELOAD", ()):
         with suppress(ImportError):
@@ -80,8 +81,15 @@ def _module(suite: str) -> Any:
     return import_module(f"{__name__}.{suite}")
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "?"
+@cache
+def _with_version(package: str) -> str:
+    """An importable package as its distribution's name and version; alone if it is not installed."""
+    for distribution in (package, *_distributions().get(package, ())):
+        with suppress(PackageNotFoundError):
+            return f"{distribution} {version(distribution)}"
+    return package
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(packages_distributions())

@@ -25,7 +25,7 @@ _TABLES = (
     *(others_diffusion, others_video, others_vision, others_images, others_graphs),
     *(others_text, others_audio, others_tables),
 )
-LIBRARIES: tuple[str, ...] = ()
+LIBRARIES = None
 PRELOAD = ("transformers.models.bert.modeling_bert", "diffusers.models.unets", "torch_geometric.nn", "monai")
 TARGETS = {"": 95.0}
 

@@ -1,0 +1,56 @@
+"""What the comparison with ``torch.export`` found, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from ghn_init.coverage.rows import Row
+from ghn_init.coverage.tables import cell, table
+
+_LONGEST = 110
+"""Characters of a refusal: what follows names the model's own lines."""
+
+INTRODUCTION = """\
+Two readings of one model: the operations that the library records, and those of `torch.export`, made free of
+writes in place. Both tell which parameter's operation feeds which other's. They **agree** if these relations
+are equal, from the input to the output; a model on which they **differ** counts as failed. Models that
+`torch.export` cannot read are not compared.
+"""
+
+
+def export_tables(rows: Mapping[str, list[Row]]) -> str:
+    """How many models of each suite were compared and agree, and why others were not compared."""
+    compared = {suite: [row for row in found if "export" in row] for suite, found in rows.items()}
+    lines = []
+    for suite, found in compared.items():
+        told = [row["export"] for row in found]
+        families = len({row["family"] for row in found})
+        if told:
+            exported = len(told) - told.count("fails")
+            counts = (len(told), families, exported, told.count("agrees"), told.count("differs"))
+            lines.append([suite, *map(str, (*counts, told.count("fails")))])
+    if not lines:
+        return "Not compared yet.\n"
+    head = ["suite", "models tried", "families", "export", "agree", "differ", "do not export"]
+    parts = [table(head, lines, numbers=range(1, 7))]
+    if refusals := _refusals(row for found in compared.values() for row in found):
+        head = ["why `torch.export` does not read a model", "models", "for example"]
+        parts.append(table(head, refusals, numbers=(1,)))
+    return "\n".join(parts)
+
+
+def _refusals(rows: Iterable[Row]) -> list[list[str]]:
+    models: dict[str, list[str]] = {}
+    for row in rows:
+        if row["export"] == "fails":
+            models.setdefault(_general(row.get("export_refusal", "")), []).append(row["model"])
+    ordered = sorted(models.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [[cell(reason), str(len(names)), names[0]] for reason, names in ordered]
+
+
+def _general(refusal: str) -> str:
+    """A refusal without the sizes and names of one model."""
+    reason = re.sub(r"^torch\.export failed on \S+: ", "", refusal)
+    reason = re.sub(r"'[^']*'", "'…'", re.sub(r"\b[usz]*\d+\b", "N", reason))
+    return reason if len(reason) <= _LONGEST else reason[:_LONGEST].rsplit(" ", 1)[0] + " …"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,13 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Score architectures with predicted weights on real images, before training any of them.",
     )
     rank.add_argument("models", nargs="*", metavar="MODEL", help="timm models")
-    rank.add_argument("--space", metavar="FAMILY", help="rank samples of a family (cells, resnet, vit, ...)")
-    rank.add_argument("--samples", type=int, default=50, help="how many of the family (default 50)")
+    rank.add_argument(
+        "--space",
+        action="append",
+        metavar="FAMILY",
+        help="rank samples of a family (cells, resnet, vit, ...), or of several (repeatable)",
+    )
+    rank.add_argument("--samples", type=int, default=50, help="how many samples (default 50)")
     rank.add_argument("--search", choices=("random", "evolution", "tpe"), help="search the family instead")
     rank.add_argument("--minutes", type=float, help="of the search, at most")
     rank.add_argument("--max-parameters", type=float, help="largest number of parameters, e.g. 2e6")
@@ -37,6 +43,21 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     rank.add_argument("--images", type=int, default=1000, help="images that score (default 1000)")
     rank.add_argument("--steps", type=int, default=0, help="cheap training steps before scoring (default 0)")
+    rank.add_argument(
+        "--start",
+        choices=("predicted", "own"),
+        default="predicted",
+        help="weights to begin with: predicted ones (default) or the network's own initial ones",
+    )
+    rank.add_argument(
+        "--smooth", action="store_true", help="smooth the scores over alike graphs (20 candidates or more)"
+    )
+    rank.add_argument(
+        "--trained",
+        type=Path,
+        metavar="FILE",
+        help="JSON: name to accuracy after training, of 20 candidates or more; estimate the others'",
+    )
     rank.add_argument(
         "--proxy", action="append", default=[], help="synflow, naswot or grad_norm (repeatable)"
     )
@@ -54,6 +75,7 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
 def run_rank(options: argparse.Namespace) -> None:
     """Rank and print the table."""
     from ghn_init.ranking import sample_space, train_best
+    from ghn_init.training.spaces import Space
 
     if bool(options.models) == bool(options.space):
         raise CommandError("give timm models, or --space FAMILY")
@@ -65,7 +87,8 @@ def run_rank(options: argparse.Namespace) -> None:
     else:
         models = options.models
         if options.space:
-            models = sample_space(options.space, options.samples, seed=options.seed, **budget)
+            space = Space(dict.fromkeys(options.space, 1.0), options.seed)
+            models = sample_space(space, options.samples, **budget)
         ranking = _ranked(options, models)
     print(ranking)
     if options.json:
@@ -84,7 +107,15 @@ def run_rank(options: argparse.Namespace) -> None:
 def _ranked(options: argparse.Namespace, models: Any) -> Ranking:
     from ghn_init.ranking import rank
 
-    return rank(models, options.data, options.ghn, workers=options.workers, **_asked(options))
+    trained = None
+    if options.trained:
+        try:
+            trained = dict(json.loads(options.trained.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CommandError(f"--trained {options.trained}: {error}") from error
+    return rank(
+        models, options.data, options.ghn, workers=options.workers, trained=trained, **_asked(options)
+    )
 
 
 def _searched(
@@ -92,6 +123,8 @@ def _searched(
 ) -> tuple[Ranking, Mapping[str, Architecture]]:
     from ghn_init.ranking import search
 
+    if options.trained:
+        raise CommandError("--trained does not go with --search: the candidates are not known before")
     if options.workers != 1:
         raise CommandError("--workers does not go with --search: each architecture follows from those before")
     return search(
@@ -105,5 +138,6 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
     return {
         **{"images": options.images, "steps": options.steps, "proxies": options.proxy, "seed": options.seed},
         **{"measure_latency": options.latency, "resume": options.resume},
+        **{"start": options.start, "smooth": options.smooth},
         **({"train_data": options.data} if options.steps else {}),
     }

@@ -23,6 +23,8 @@ _COSTS = {
     "latency": "milliseconds of one forward pass",
 }
 _GOLD = "#ca8b0a"
+_CORNERS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
+"""Right and up of a point: where its name may stand, the best place first."""
 _RING: dict[str, Any] = {"marker": "o", "markersize": 7, "markerfacecolor": "none"}
 
 
@@ -66,7 +68,7 @@ def draw(ranking: Ranking, path: Any = None, *, cost: str = "parameters") -> Fig
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12, y=0.12)
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    _name(axes, front, [entry.name for entry in ranking.pareto(cost)])
+    _name(axes, front, [entry.name for entry in ranking.pareto(cost)], list(zip(x, y, strict=True)))
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
@@ -82,18 +84,33 @@ def _meaning(settings: Mapping[str, Any]) -> str:
     return f"score (% correct {after} {weights} weights{smooth})"
 
 
-def _name(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
-    """Write names beside points of a line, the last first, where line and other names leave room."""
+def _name(
+    axes: Axes,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    others: Sequence[tuple[float, float]],
+) -> None:
+    """Write names beside points of a line, the last first, where there is room.
+
+    Args:
+        axes: With everything else drawn.
+        points: Of the line.
+        names: Of its points.
+        others: Points that a name may cover if there is no other room.
+    """
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()
-    pixels = axes.transData.transform(points)
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in _along(pixels)]
-    for (x, y), name in reversed(list(zip(points, names, strict=True))):
-        for right, up in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+    line, dots = (
+        [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
+        for pixels in (_along(axes.transData.transform(points)), axes.transData.transform(others))
+    )
+    inside = Bbox.from_extents(axes.bbox.x0, axes.bbox.y0, axes.figure.bbox.x1, axes.figure.bbox.y1)
+    for point, name in reversed(list(zip(points, names, strict=True))):
+        for taken, (right, up) in itertools.product(([*line, *dots], line), _CORNERS):
             label = axes.annotate(
                 name,
-                (x, y),
+                point,
                 xytext=(6 * right, 7 * up),
                 textcoords="offset points",
                 ha="left" if right > 0 else "right",
@@ -102,8 +119,8 @@ def _name(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str
             )
             label.set_in_layout(False)
             box = label.get_window_extent()
-            if not any(box.overlaps(other) for other in taken) and axes.figure.bbox.containsx(box.x1):
-                taken.append(box)
+            if inside.containsx(box.x0) and inside.containsx(box.x1) and not box.count_overlaps(taken):
+                line.append(box)
                 break
             label.remove()
 

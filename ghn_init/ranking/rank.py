@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ghn_init.default import resolve_ghn
+import numpy as np
+
 from ghn_init.errors import ConfigError, DataError
-from ghn_init.ghn import GHN
 from ghn_init.logging import progress_bar
-from ghn_init.ranking.assess import Task, takes_data
+from ghn_init.ranking.assess import Start, Task, takes_data
 from ghn_init.ranking.candidates import Candidate, Model, candidates, check_shape
-from ghn_init.ranking.evidence import Evidence, evidence, image_data
-from ghn_init.ranking.processes import is_first, meet, place, run_all
+from ghn_init.ranking.confidence import resampled, unpack, with_intervals
+from ghn_init.ranking.estimates import FEWEST, check_trained, expected, smoothed
+from ghn_init.ranking.prepare import prepare
+from ghn_init.ranking.processes import is_first, meet, run_all
 from ghn_init.ranking.progress import Progress
-from ghn_init.ranking.proxies import proxy_named
-from ghn_init.ranking.ranking import Ranked, Ranking, unpack, with_intervals
+from ghn_init.ranking.ranking import Ranked, Ranking
+
+logger = logging.getLogger("ghn_init")
 
 _MISFITS = 3
 """After so many candidates that do not take the data, and none that does, it is asked whether any does."""
@@ -28,9 +32,12 @@ def rank(
     *,
     images: int = 1000,
     batch_size: int = 64,
+    start: Start = "predicted",
     steps: int = 0,
     lr: float = 2e-3,
     train_data: Any = None,
+    smooth: bool = False,
+    trained: Mapping[str, float] | None = None,
     proxies: Sequence[str] = (),
     measure_latency: bool = False,
     resume: Any = None,
@@ -47,6 +54,9 @@ def rank(
     time; modules that are given are copied and left as they are. One that cannot be built, traced or run is
     listed with its reason and the others are ranked.
 
+    That is quick and tells broken networks from sound ones. What agreed best with training where it was
+    measured (docs/ranking.md): ``start="own", steps=50, smooth=True``, and ``trained=`` besides.
+
     Args:
         models: Name → candidate, or candidates: modules (on the meta device too), timm names, callables
             without arguments, or architectures of :func:`ghn_init.ranking.sample_space`.
@@ -54,10 +64,15 @@ def rank(
         ghn: As for :func:`ghn_init.apply`. It must predict as many classes as the data has.
         images: Examples that score a candidate, in whole batches.
         batch_size: Of data that comes as tensors.
-        steps: Cheap training steps from the predicted weights before scoring; 0 scores the prediction itself.
+        start: Weights to begin with: ``predicted`` by the GHN, or the candidate's ``own`` initial ones.
+        steps: Cheap training steps before scoring; 0 scores the prediction itself.
         lr: Their peak learning rate (AdamW).
         train_data: What the steps train on; by default every second batch of ``data``, which then does not
             score.
+        smooth: Score by the mean of a candidate's accuracy and of what those of all others say of it, by a
+            regression on the GHN's embeddings of their graphs; for at least 20 candidates.
+        trained: Accuracies after full training, of at least 20 of the candidates by name: the others are
+            scored by what a regression on graph embeddings and accuracies here expects of them.
         proxies: Zero-cost proxies to compute beside: ``synflow``, ``naswot``, ``grad_norm``, or registered
             ones.
         measure_latency: Time a forward pass of one example, too.
@@ -74,17 +89,20 @@ def rank(
         The candidates, best first.
 
     Raises:
-        ConfigError: No candidates, two of one name, an unknown proxy, or a number out of range.
+        ConfigError: No candidates, two of one name, too few for smoothing or trained, an unknown proxy, or a
+            number out of range.
         DataError: The data is empty, malformed, or has more classes than the GHN predicts.
         HubError: The GHN could not be loaded. CheckpointError: Its file is damaged.
     """
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
     waiting = candidates(models)
+    check_estimate([candidate.name for candidate in waiting], smooth, trained)
     task = prepare(
         *(data, ghn),
-        **{"images": images, "batch_size": batch_size, "steps": steps, "lr": lr, "train_data": train_data},
-        **{"proxies": proxies, "measure_latency": measure_latency, "seed": seed, "device": device, **hub},
+        **{"images": images, "batch_size": batch_size, "start": start, "steps": steps, "lr": lr},
+        **{"train_data": train_data, "proxies": proxies, "measure_latency": measure_latency},
+        **{"seed": seed, "device": device, **hub},
     )
     check_shape(waiting, task.score.shape)
     journal = Progress(resume, task.settings, first=is_first())
@@ -92,47 +110,69 @@ def rank(
     journal.read()
     meet()
     _assess_all(waiting, task, journal, workers, progress)
-    return ranking_of([journal.rows[candidate.name] for candidate in waiting], task)
+    rows = [journal.rows[candidate.name] for candidate in waiting]
+    return ranking_of(rows, task, smooth=smooth, trained=trained)
 
 
-def prepare(
-    data: Any,
-    ghn: Any = True,
+def check_estimate(names: Sequence[str], smooth: bool, trained: Mapping[str, float] | None) -> None:
+    """Refuse what the scores could not be estimated from, before any candidate is built.
+
+    Raises:
+        ConfigError: There are too few candidates, too few trained ones, or both estimates are asked for.
+    """
+    if smooth and trained is not None:
+        raise ConfigError("smooth and trained are two ways to estimate scores: give one")
+    if smooth and len(names) < FEWEST:
+        raise ConfigError(f"smoothing needs at least {FEWEST} candidates, and there are {len(names)}")
+    check_trained(trained, names)
+
+
+def ranking_of(
+    rows: Sequence[Mapping[str, Any]],
+    task: Task,
     *,
-    images: int = 1000,
-    batch_size: int = 64,
-    steps: int = 0,
-    lr: float = 2e-3,
-    train_data: Any = None,
-    proxies: Sequence[str] = (),
-    measure_latency: bool = False,
-    seed: int = 0,
-    device: Any = None,
-    **hub: Any,
-) -> Task:
-    """Load and check everything that scores candidates; arguments and errors as for :func:`rank`."""
-    if steps < 0 or images < 1 or batch_size < 1:
+    smooth: bool = False,
+    trained: Mapping[str, float] | None = None,
+    **settings: Any,
+) -> Ranking:
+    """The ranking of what :func:`ghn_init.ranking.assess.assess` found.
+
+    Raises:
+        ConfigError: Of the trained candidates, too few could be assessed.
+    """
+    passed = [row for row in rows if row["entry"]["error"] is None]
+    entries = [Ranked(**row["entry"]) for row in passed]
+    failed = [Ranked(**row["entry"]) for row in rows if row["entry"]["error"] is not None]
+    if passed:
+        images = len(task.score)
+        scores = resampled([unpack(row["right"], images) for row in passed], task.seed)
+        if smooth or trained:
+            scores = _estimated(passed, scores, trained, task.seed)
+        entries = with_intervals(entries, scores)
+    estimate = "trained" if trained else "smooth" if smooth else None
+    settings = {**task.settings, "estimate": estimate, **settings}
+    return Ranking([*entries, *failed], images=len(task.score), settings=settings)
+
+
+def _estimated(
+    rows: Sequence[Mapping[str, Any]], accuracies: np.ndarray, trained: Mapping[str, float] | None, seed: int
+) -> np.ndarray:
+    """Scores in place of accuracies, ``(C, 1 + R)``."""
+    features = np.array([row["features"] for row in rows])
+    if trained is None:
+        if len(rows) < FEWEST:
+            logger.warning("only %d candidates could be scored: their scores are not smoothed", len(rows))
+            return accuracies
+        return smoothed(accuracies, features)
+    names = [row["entry"]["name"] for row in rows]
+    known = {names.index(name): value for name, value in trained.items() if name in names}
+    if len(known) < FEWEST:
         raise ConfigError(
-            f"steps must be at least 0, images and batch_size at least 1; got {steps}, {images}, {batch_size}"
+            f"{len(known)} of the {len(trained)} trained candidates could be scored; a regression needs "
+            f"at least {FEWEST}"
         )
-    for name in proxies:
-        proxy_named(name)
-    loaded = resolve_ghn(ghn, **hub)
-    scored, train = _evidence(data, train_data, images, batch_size, steps)
-    _check(loaded, scored, train)
-    return Task(
-        *(loaded, scored, train, loaded.config.num_classes, steps, lr, tuple(proxies), measure_latency, seed),
-        device=place(device),
-    )
-
-
-def ranking_of(rows: Sequence[Mapping[str, Any]], task: Task, **settings: Any) -> Ranking:
-    """The ranking of what :func:`ghn_init.ranking.assess.assess` found."""
-    images = len(task.score)
-    entries = [Ranked(**row["entry"]) for row in rows]
-    right = {row["entry"]["name"]: unpack(row["right"], images) for row in rows if row["right"]}
-    ranked = with_intervals(entries, right, task.seed)
-    return Ranking(ranked, images=images, settings={**task.settings, **settings})
+    flops = np.array([row["entry"]["flops"] for row in rows], dtype=np.float64)
+    return expected(accuracies, features, flops, known, seed)
 
 
 def _assess_all(
@@ -160,27 +200,3 @@ def _assess_all(
                     )
             journal.add(row, write=ours)
             bar.update()
-
-
-def _check(ghn: GHN, scored: Evidence, train: Evidence | None) -> None:
-    for part in (scored, train):
-        if part is not None and part.classes > ghn.config.num_classes:
-            raise DataError(
-                f"the labels go up to {part.classes - 1}, and {ghn.source or 'the GHN'} predicts "
-                f"{ghn.config.num_classes} classes: rank with a GHN that was trained for {part.classes}"
-            )
-    if train is not None and train.shape != scored.shape:
-        raise DataError(f"train_data has images of shape {train.shape}, and data of shape {scored.shape}")
-
-
-def _evidence(
-    data: Any, train_data: Any, images: int, batch_size: int, steps: int
-) -> tuple[Evidence, Evidence | None]:
-    """What scores, and what the training steps take, if there are any."""
-    if not steps:
-        return evidence(data, images=images, batch_size=batch_size), None
-    if train_data is None:
-        train, scored = evidence(data, images=2 * images, batch_size=batch_size).halves()
-        return scored, train
-    scored = evidence(data, images=images, batch_size=batch_size)
-    return scored, evidence(image_data(train_data, "train"), images=steps * batch_size, batch_size=batch_size)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from ghn_init.extras import needed
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
     from rich.console import RenderResult
-
-DRAWS = 1000
-"""Resamples of the images behind every interval."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +22,12 @@ class Ranked:
 
     Attributes:
         name: Of the candidate.
-        score: Share of the images classified correctly with predicted weights; NaN if it failed.
+        score: What it is ranked by; NaN if it failed. The accuracy, or an estimate where
+            :func:`ghn_init.rank` was asked for one.
         low: 2.5 % quantile of the score over resamples of the images.
         high: 97.5 % quantile.
         best: Share of the resamples in which it comes first.
+        accuracy: Share of the images classified correctly.
         parameters: Number of parameter values.
         flops: Floating-point operations of one example's forward pass.
         latency: Milliseconds of a forward pass of one example; None if not measured.
@@ -44,6 +42,7 @@ class Ranked:
     low: float = float("nan")
     high: float = float("nan")
     best: float = 0.0
+    accuracy: float | None = None
     parameters: int | None = None
     flops: int | None = None
     latency: float | None = None
@@ -145,7 +144,8 @@ class Ranking(Sequence[Ranked]):
 
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame, one row for each candidate, one column for each field and each proxy."""
-        import pandas
+        with needed("rank", "a data frame"):
+            import pandas
 
         rows = [{**asdict(entry), **entry.proxies} for entry in self._entries]
         frame = pandas.DataFrame(rows).drop(columns="proxies").set_index("name")
@@ -180,43 +180,5 @@ class Ranking(Sequence[Ranked]):
 _FLOATS = frozenset({"score", "low", "high"})
 
 
-def with_intervals(entries: Sequence[Ranked], right: Mapping[str, np.ndarray], seed: int) -> list[Ranked]:
-    """Entries with ``low``, ``high`` and ``best`` from resamples of the images, the same for all candidates.
-
-    Args:
-        entries: Ranked and failed ones.
-        right: Name → whether each image was classified correctly, ``(N,)`` bool.
-        seed: Of the resamples.
-    """
-    names = [entry.name for entry in entries if entry.error is None]
-    if not names:
-        return list(entries)
-    hits = np.stack([right[name] for name in names]).astype(np.float32)  # (candidates, N)
-    count = hits.shape[1]
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS)
-    means = hits @ weights.T.astype(np.float32) / count  # (candidates, draws)
-    low, high = np.quantile(means, (0.025, 0.975), axis=1)
-    leads = means >= means.max(0) - 1e-6  # of several that lead, each gets its part
-    first = (leads / leads.sum(0)).mean(1)
-    found = {name: (low[i], high[i], first[i]) for i, name in enumerate(names)}
-    done = []
-    for entry in entries:
-        if entry.error is None:
-            values = dict(zip(("low", "high", "best"), map(float, found[entry.name]), strict=True))
-            entry = Ranked(**{**asdict(entry), **values})
-        done.append(entry)
-    return done
-
-
 def _with_nan(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: float("nan") if key in _FLOATS and value is None else value for key, value in row.items()}
-
-
-def pack(right: np.ndarray) -> str:
-    """Bits as text."""
-    return base64.b64encode(np.packbits(right).tobytes()).decode()
-
-
-def unpack(text: str, count: int) -> np.ndarray:
-    """Inverse of :func:`pack`."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(bool)

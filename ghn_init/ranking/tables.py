@@ -53,6 +53,7 @@ def as_rich(ranking: Ranking) -> RenderResult:
 def _rows(ranking: Ranking) -> list[list[str]]:
     entries = [entry for entry in ranking if entry.error is None]
     timed = any(entry.latency is not None for entry in entries)
+    estimated = any(entry.accuracy not in (None, entry.score) for entry in entries)
     proxies = sorted({name for entry in entries for name in entry.proxies})
     head = [
         "#",
@@ -60,22 +61,26 @@ def _rows(ranking: Ranking) -> list[list[str]]:
         "score %",
         "95 %",
         "best",
+        *(["correct %"] if estimated else []),
         "params",
         "FLOPs",
         *(["ms"] if timed else []),
         *proxies,
     ]
-    return [head, *(_row(place, entry, timed, proxies) for place, entry in enumerate(entries, 1))]
+    return [head, *(_row(place, entry, estimated, timed, proxies) for place, entry in enumerate(entries, 1))]
 
 
-def _row(place: int, entry: Ranked, timed: bool, proxies: list[str]) -> list[str]:
+def _row(place: int, entry: Ranked, estimated: bool, timed: bool, proxies: list[str]) -> list[str]:
     row = [
         str(place),
         entry.name,
         f"{100 * entry.score:.1f}",
         f"{100 * entry.low:.1f}-{100 * entry.high:.1f}",
     ]
-    row += [f"{entry.best:.0%}", _short(entry.parameters), _short(entry.flops)]
+    row.append(f"{entry.best:.0%}")
+    if estimated:
+        row.append("" if entry.accuracy is None else f"{100 * entry.accuracy:.1f}")
+    row += [_short(entry.parameters), _short(entry.flops)]
     if timed:
         row.append("" if entry.latency is None else f"{entry.latency:.2f}")
     return row + [f"{entry.proxies[name]:.4g}" if name in entry.proxies else "" for name in proxies]

@@ -1,9 +1,9 @@
 """The hook of timm: ``timm.create_model(..., ghn_init=...)``.
 
 The model is initialised right after its constructor and before any weights are loaded into it, so that
-pretrained weights win and the GHN gives what a checkpoint lacks (a head of another class count). Inside
-timm that moment is ``_init_model_traits`` of the builder; where a version of timm has none, it is the
-moment before weights are loaded, or the end of ``create_model``.
+pretrained weights win and the GHN gives what a checkpoint lacks (a head of another class count). Models of
+timm are built by ``build_model_with_cfg``, which is given the class; a model that is built otherwise is
+initialised before weights are loaded, or at the end of ``create_model``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,10 @@ def _install(timm: ModuleType) -> bool:
     if factory is None or builder is None or create_model is None:
         return False
     _swaps.everywhere(create_model, _hooked_create_model(create_model))
+    resolve = getattr(builder, "resolve_pretrained_cfg", None)
+    if (build := getattr(builder, "build_model_with_cfg", None)) is not None and resolve is not None:
+        _swaps.everywhere(build, _hooked_build(build, resolve))
     for module, name, hooked in (
-        (builder, "_init_model_traits", _hooked_model_traits),
         (builder, "load_pretrained", _hooked_load),
         (factory, "load_checkpoint", _hooked_load),
     ):
@@ -71,17 +74,32 @@ def _finish(opened: Construction, model: nn.Module, pretrained: bool) -> None:
     opened.finish(model)
 
 
-def _hooked_model_traits(original: Callable[..., Any]) -> Callable[..., Any]:
-    def init_model_traits(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        result = original(model, *args, **kwargs)
-        # Opened here for an entry point such as timm.models.resnet18, which does without create_model.
-        with construction(library=LIBRARY) as opened:
-            opened = opened or current()
-            if opened is not None and opened.library == LIBRARY:
-                opened.initialise(model)
-        return result
+def _hooked_build(
+    original: Callable[..., nn.Module], resolve: Callable[..., Any]
+) -> Callable[..., nn.Module]:
+    signature = inspect.signature(original)
 
-    return _swaps.guarded(original, init_model_traits)
+    def build_model_with_cfg(*args: Any, **kwargs: Any) -> nn.Module:
+        bound = signature.bind(*args, **kwargs)
+        given = bound.arguments
+        model_cls, names = given["model_cls"], ("pretrained_cfg", "pretrained_cfg_overlay")
+        config = partial(resolve, given["variant"], **{name: given.get(name) for name in names})
+
+        @functools.wraps(model_cls)
+        def initialised(*args: Any, **kwargs: Any) -> nn.Module:
+            model = model_cls(*args, **kwargs)
+            model.pretrained_cfg = config().to_dict()  # as the builder does next: it tells the image size
+            # Opened here for an entry point such as timm.models.resnet18, which does without create_model.
+            with construction(library=LIBRARY) as opened:
+                opened = opened or current()
+                if opened is not None and opened.library == LIBRARY:
+                    opened.initialise(model)
+            return model
+
+        given["model_cls"] = initialised
+        return original(*bound.args, **bound.kwargs)
+
+    return _swaps.guarded(original, build_model_with_cfg)
 
 
 def _hooked_load(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ghn_init.errors import CheckpointError
+from ghn_init.hub.weights_file import read_tensors, write_tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -64,7 +63,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 "save_pretrained writes them. For a single weights file pass the file's own path."
             )
     config = parse_config(folder / CONFIG_FILE, folder / CONFIG_FILE)
-    header, state = _read_safetensors(folder / WEIGHTS_FILE)
+    header, state = read_tensors(folder / WEIGHTS_FILE)
     if "config" in header and parse_config(header["config"], folder / WEIGHTS_FILE) != config:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} and the header of {WEIGHTS_FILE} beside it disagree: one of them was "
@@ -81,7 +80,7 @@ def read_weights_file(
 
     The configuration comes from the file's header, else from ``config_path`` (a ``config.json`` beside it).
     """
-    header, state = _read_safetensors(path)
+    header, state = read_tensors(path)
     if "config" in header:
         return parse_config(header["config"], f"the header of {path}"), state
     if config_path is not None and config_path.is_file():
@@ -153,15 +152,8 @@ def write_weights_file(path: Path, config: Mapping[str, Any], state: Mapping[str
     The configuration is the only header entry, as safetensors writes several in random order, and equal GHNs
     are to give equal files.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        pointer = tensor.untyped_storage().data_ptr()
-        if tensor.numel() and pointer in seen:
-            tensors[name] = tensor.clone()
-        seen.add(pointer)
     header = json.dumps({FORMAT_KEY: FORMAT_VERSION, **config})
-    save_file(tensors, path, metadata={"config": header})
+    write_tensors(path, state, {"config": header})
 
 
 def require_finite(state: Mapping[str, Tensor], where: object) -> None:
@@ -189,21 +181,6 @@ def _all_finite(tensor: Tensor) -> bool:
         return True
     low, high = torch.aminmax(tensor)
     return bool(torch.isfinite(low)) and bool(torch.isfinite(high))
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist.")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            header = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not a complete safetensors file ({error}). It is truncated or damaged: download it "
-            "again (force_download=True for a file of the Hub)."
-        ) from error
-    return header, state
 
 
 def _stage(folder: Path, write: Callable[[Path], object]) -> Path:

@@ -24,12 +24,12 @@ from ghn_init.hub.folder import (
     require_finite,
 )
 from ghn_init.hub.legacy import read_legacy
+from ghn_init.hub.weights_file import ALIGNMENT
 
 M = TypeVar("M", bound=nn.Module)
 
 _LISTED = 6
 _MAX_CARD_BYTES = 1 << 20
-_ALIGNMENT = 64  # bytes; of torch's own CPU allocations
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read(files: PretrainedFiles) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Configuration dictionary and state dict, in this library's layout, of located files.
 
     Raises:
-        CheckpointError: the file is damaged, unsafe, not finite, or of a layout that is not a GHN's.
+        CheckpointError: the file is damaged, unsafe, or of a layout that is not a GHN's.
     """
     if files.path.is_dir():
         config, state = read_folder(files.path)
@@ -105,7 +105,6 @@ def read(files: PretrainedFiles) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{files.source}: its configuration lacks {', '.join(missing)}. No default is guessed: the "
             "weights mean something else under another setting. Save the GHN again with save_pretrained."
         )
-    require_finite(state, files.source)
     return config, state
 
 
@@ -123,7 +122,8 @@ def build(
     ``state`` is emptied, so that no tensor is held twice.
 
     Raises:
-        CheckpointError: names or shapes differ from what the configuration asks for.
+        CheckpointError: names or shapes differ from what the configuration asks for, or a value is not
+            finite.
         ConfigError: ``dtype`` is none that a GHN computes in.
     """
     if dtype is not None and dtype not in FLOATING:
@@ -133,7 +133,11 @@ def build(
     whole = [f"{name} ({tensor.dtype})" for name, tensor in state.items() if not tensor.is_floating_point()]
     if whole:
         raise CheckpointError(f"{where}: weights that are no floating-point numbers: {_first(whole)}")
-    placed = {name: _place(state.pop(name), dtype, device) for name in list(state)}
+    placed = {}
+    for name in list(state):
+        # One after the other: what a map has read, and is then copied, is free before the next one is read.
+        require_finite({name: state[name]}, where)
+        placed[name] = _place(state.pop(name), dtype, device)
     module.load_state_dict(placed, strict=True, assign=True)
     _require_real(module, where)
     return module
@@ -206,14 +210,14 @@ def _place(tensor: Tensor, dtype: torch.dtype | None, device: Any) -> Tensor:
     """``tensor`` in its type and place, at an aligned address.
 
     CPU kernels choose their code path, and with it the last bit of a sum, by the alignment of their operands;
-    a memory-mapped file aligns to 8 bytes, so that the same GHN would predict other bits than one just
-    trained.
+    a file that another library wrote aligns to 8 bytes, so that the same GHN would predict other bits than
+    one just trained.
     """
     if tensor.is_floating_point() and dtype is not None:
         tensor = tensor.to(dtype)
     if device is not None:
         tensor = tensor.to(device)
-    return tensor.clone() if tensor.data_ptr() % _ALIGNMENT else tensor
+    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
 def _require_real(module: nn.Module, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass
+from textwrap import shorten
 from typing import Any, Literal
 
 import numpy as np
@@ -78,7 +79,7 @@ def assess(candidate: Candidate, task: Task) -> dict[str, Any]:
         found = [round(value, 6) for value in features([graph], task.ghn)[0].tolist()]
         return {"entry": {"error": None, **entry}, "right": pack(right), "features": found, "misfit": False}
     except Exception as error:  # noqa: BLE001 - a candidate's own code raises whatever it likes
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {shorten(str(error), 300, placeholder=' ...')}"
         logger.warning("%s is not ranked: %s", candidate.name, reason)
         entry = asdict(Ranked(candidate.name, error=reason))
         misfit = isinstance(error, TraceError) and _traces(candidate, task, None)

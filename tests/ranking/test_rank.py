@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+import time
 import weakref
 from functools import partial
 from pathlib import Path
@@ -322,6 +323,35 @@ def test_processes_give_the_same_ranking(images):
     assert [(e.name, e.score) for e in alone] == [(e.name, e.score) for e in shared]
     with pytest.raises(ConfigError, match="sent to another process"):
         rank({"a": lambda: net(8), "b": lambda: net(8)}, images, "bundled", workers=2, **QUICK)
+
+
+KILLED = """
+import sys
+from ghn_init.ranking import rank
+from ghn_init.training.data import fashion_mnist
+from ghn_init.training.spaces import held_out
+
+if __name__ == "__main__":
+    models = dict(enumerate(held_out("mixer", 6)))
+    rank(models, fashion_mnist("test").head(64), "bundled", images=64, workers=2, resume=sys.argv[1])
+"""
+
+
+def test_a_ranking_killed_outright_leaves_no_process_and_goes_on(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    record = tmp_path / "r.jsonl"
+    words = [sys.executable, str(tmp_path / "killed.py"), str(record)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and (not record.exists() or len(record.read_text().splitlines()) < 3):
+            time.sleep(0.05)
+        process.kill()
+        assert process.stderr
+        process.stderr.read()  # ends when no process that inherited the pipe is left
+    before = record.read_text()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert record.read_text().startswith(before)
+    assert len(record.read_text().splitlines()) >= 7
 
 
 def test_a_registered_proxy_is_computed():

@@ -146,7 +146,9 @@ def _hooked_from_pretrained(original: classmethod) -> classmethod:
 
 def _missing(model: nn.Module, info: dict[str, Any]) -> set[str]:
     """Names of the parameters that the checkpoint gave under none of their names, or in another shape."""
-    absent = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+    # A mismatched key is a name, or a tuple of the name and two shapes.
+    mismatched = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    absent = mismatched | set(info["missing_keys"])
     named = dict(model.named_parameters(remove_duplicate=False))
     given = {id(parameter) for name, parameter in named.items() if name not in absent}
     return {name for name, parameter in named.items() if id(parameter) not in given}

@@ -44,16 +44,15 @@ def test_timm_imported_before_and_names_bound_before():
         import sys, types
         from timm import create_model
         from timm import create_model as renamed
-        import timm, timm.models, timm.models._factory, timm.models._builder, timm.task.distillation
+        import timm, timm.models, timm.models._factory, timm.models._builder, timm.models.resnet
         other = types.ModuleType("other")
         other.build = create_model
         sys.modules["other"] = other
         places = [(timm, "create_model"), (timm.models, "create_model"),
-                  (timm.models._factory, "create_model"), (timm.task.distillation, "create_model"),
-                  (other, "build"),
+                  (timm.models._factory, "create_model"), (other, "build"),
                   (sys.modules["__main__"], "create_model"), (sys.modules["__main__"], "renamed")]
-        private = [(timm.models._builder, "_init_model_traits"), (timm.models._builder, "load_pretrained"),
-                   (timm.models._factory, "load_checkpoint")]
+        private = [(timm.models._builder, "build_model_with_cfg"), (timm.models._builder, "load_pretrained"),
+                   (timm.models.resnet, "build_model_with_cfg"), (timm.models._factory, "load_checkpoint")]
         def read(where):
             return [getattr(module, name) for module, name in where]
         before, inner = read(places), read(private)
@@ -77,9 +76,8 @@ def test_timm_imported_after():
         import ghn_init
         assert "timm" not in sys.modules
         from timm import create_model
-        import timm, timm.task.distillation, importlib.util
+        import timm, importlib.util
         assert timm.create_model is create_model is timm.models._factory.create_model
-        assert timm.task.distillation.create_model is create_model
         assert type(timm.__loader__).__name__ == "SourceFileLoader"
         assert timm.__spec__.loader is timm.__loader__
         try:
@@ -90,7 +88,7 @@ def test_timm_imported_after():
             raise AssertionError("not hooked")
         original = create_model.__wrapped__
         ghn_init.unpatch()
-        assert create_model is timm.create_model is timm.task.distillation.create_model is original
+        assert create_model is timm.create_model is timm.models.create_model is original
         assert not [finder for finder in sys.meta_path if "ghn_init" in type(finder).__module__]
         """
     )

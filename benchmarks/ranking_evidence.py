@@ -1,325 +1,224 @@
-"""How well scores before training order networks as training does: the table and the plot of docs/ranking.md.
+"""How well scores before training order networks as training does: tables and plot of docs/ranking.md.
 
     python benchmarks/ranking_evidence.py       # reads results/trained_nets.jsonl and ranking_scores.jsonl
 
 The truth is the test accuracy after 400 updates, the mean over two seeds. Agreement is Kendall's tau-b; the
 top-5 regret is what the best of the five highest scores lacks to the best network, in points of accuracy
 (ties are broken against the score). Intervals are percentiles over resamples of the networks, the same ones
-for all scores. The variant of the cheap steps is chosen on networks of even index and judged on the others.
+for all scores, so that differences are paired.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from agreement import cell, interval, regrets, resamples, table, taus
+from ranking_networks import (
+    BASELINES,
+    COUNT_COLUMNS,
+    COUNTS,
+    ENSEMBLE,
+    EXPECTED,
+    REGRESSOR,
+    STARTS,
+    STEPS,
+    WITH_SIZE,
+    ZERO_SHOT,
+    Networks,
+    fit_expected,
+    fit_predict,
+    read,
+    steps_name,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-SEEDS, LAST_MARK, RESAMPLES, FEWEST, TOP = (0, 1), "400", 2_000, 5, 5
 MARKED = re.compile(r"(<!-- evidence: [^>]*-->\n).*?(<!-- end of evidence -->)", re.DOTALL)
-
-ZERO_SHOT, REGRESSOR, BOTH = "GHN, no steps", "embedding regressor", "regressor with cheap scores"
-CEILING = "one seed with the other"
-COUNTS, COUNT_COLUMNS = "regressor without embeddings", 18
-"""The control: sizes and shares of the types only, the last columns of the features."""
-PROXIES = ("synflow", "naswot", "grad_norm")
-BASELINES = ("parameters", "FLOPs", "latency", *PROXIES)
-STEPS = (10, 25, 50)
-MEASURES = ("accuracy", "loss", "losses")
+CEILING, WITHIN = "one seed with the other", "within families"
+OWN, SMOOTHED = steps_name("own", 50), steps_name("own", 50, smooth=True)
+JUDGED = (ZERO_SHOT, steps_name("ghn", 50), OWN, SMOOTHED, COUNTS, REGRESSOR, EXPECTED)
+BARS = {"all": 0.5, "with batch norm": 0.3}
 WIDE = ("all", "with batch norm", "cells")
+CURVE, SPLITS = (10, 20, 30, 40, 50), 40
+COLORS = ("#4c72b0", "#dd8452", "#55a868", "#8172b3")
 
 
-@dataclass(frozen=True)
-class Networks:
-    """What is known of the networks that both seeds trained.
-
-    Attributes:
-        keys: Family and index of each of the N networks.
-        seeds: Trained accuracies ``(2, N)``.
-        batchnorm: ``(N,)`` bool.
-        scores: Name → ``(N,)``; larger is better.
-    """
-
-    keys: list[tuple[str, int]]
-    seeds: np.ndarray
-    batchnorm: np.ndarray
-    scores: dict[str, np.ndarray]
-
-    @property
-    def truth(self) -> np.ndarray:
-        """``(N,)``: what the scores are to predict."""
-        return self.seeds.mean(0)
-
-    def groups(self) -> dict[str, np.ndarray]:
-        """Name → ``(N,)`` bool: all, by batch norm, and each family of at least five."""
-        families = np.array([family for family, _ in self.keys])
-        found = {"all": np.ones(len(families), bool), "with batch norm": self.batchnorm}
-        for family in dict.fromkeys(families):
-            found[str(family)] = families == family
-        return {name: members for name, members in found.items() if members.sum() >= FEWEST}
-
-    @property
-    def odd(self) -> np.ndarray:
-        """``(N,)`` bool: those on which a chosen variant is judged."""
-        return np.array([index % 2 == 1 for _, index in self.keys])
-
-
-def read(trained: list[dict[str, Any]], scored: list[dict[str, Any]]) -> Networks:
-    """Networks with both seeds and all scores."""
-    accuracies = {(row["family"], row["index"], row["seed"]): row["accuracies"][LAST_MARK] for row in trained}
-    found: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
-    for row in scored:
-        found.setdefault((row["family"], row["index"]), {})[row["what"]] = row
-    most = max(len(rows) for rows in found.values())
-    keys = sorted(
-        key
-        for key, rows in found.items()
-        if len(rows) == most and all((*key, seed) in accuracies for seed in SEEDS)
-    )
-    rows = [found[key] for key in keys]
-    seeds = np.array([[accuracies[(*key, seed)] for key in keys] for seed in SEEDS])
-    batchnorm = np.array([row["features"]["batchnorm"] for row in rows])
-    return Networks(keys, seeds, batchnorm, _scores(rows, seeds.mean(0)))
-
-
-def _scores(rows: list[dict[str, dict[str, Any]]], truth: np.ndarray) -> dict[str, np.ndarray]:
-    found = {ZERO_SHOT: np.array([row["ghn 0"]["accuracy"] for row in rows])}
-    for start in ("ghn", "own"):
-        for steps in STEPS:
-            for measure in MEASURES:
-                values = [_measure(row[f"{start} {steps}"], measure) for row in rows]
-                found[_variant(start, steps, measure)] = np.nan_to_num(np.array(values), nan=-np.inf)
-    for name in BASELINES:
-        values = [_cost(row["costs"], name) for row in rows]
-        found[name] = np.nan_to_num(np.array(values, float), nan=-np.inf)
-    embedded = np.array([row["features"]["features"] for row in rows])
-    cheap = [found[_variant(start, 25, measure)] for start in ("ghn", "own") for measure in MEASURES]
-    cheap += [np.log(found[name]) for name in ("parameters", "FLOPs")]
-    found[REGRESSOR] = cross_validated(embedded, truth)
-    found[COUNTS] = cross_validated(embedded[:, -COUNT_COLUMNS:], truth)
-    found[BOTH] = cross_validated(np.column_stack([embedded, *cheap]), truth)
-    return found
-
-
-def _cost(row: dict[str, Any], name: str) -> float:
-    """A proxy that overflows has no value in its row: the network is last."""
-    if name in PROXIES:
-        return row["proxies"].get(name, -np.inf)
-    return row[name.lower()]
-
-
-def _measure(row: Mapping[str, Any], measure: str) -> float:
-    if measure == "accuracy":
-        return row["accuracy"]
-    return -row["loss"] if measure == "loss" else -float(np.mean(row["losses"]))
-
-
-def _variant(start: str, steps: int, measure: str) -> str:
-    names = {"accuracy": "accuracy", "loss": "test loss", "losses": "mean loss of the steps"}
-    return f"{'GHN' if start == 'ghn' else 'own weights'} + {steps} steps, {names[measure]}"
-
-
-def cross_validated(x: np.ndarray, y: np.ndarray, folds: int = 10, repeats: int = 5) -> np.ndarray:
-    """Predictions ``(N,)`` by ridge regressions that did not see the network, mean over repeated folds."""
-    from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import KFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    folds = min(folds, len(y))
-    pipeline = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 25)))
-    splits = [KFold(folds, shuffle=True, random_state=seed) for seed in range(repeats)]
-    return np.mean([np.asarray(cross_val_predict(pipeline, x, y, cv=split)) for split in splits], axis=0)
-
-
-def taus(score: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b ``(R,)`` of samples in which network i is ``weights[r, i]`` times; nan if constant."""
-    a, b = (np.sign(values[:, None] - values[None]) for values in (ranks(score), ranks(truth)))
-    pairs, in_a, in_b = (((weights @ matrix) * weights).sum(1) for matrix in (a * b, np.abs(a), np.abs(b)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return pairs / np.sqrt(in_a * in_b)
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Dense ranks, so that infinities compare."""
-    return np.unique(values, return_inverse=True)[1].astype(float)
-
-
-def regrets(score: np.ndarray, truth: np.ndarray, weights: np.ndarray, top: int = TOP) -> np.ndarray:
-    """``(R,)``: best accuracy in each sample minus the best of its ``top`` highest scores, in points."""
-    order = np.lexsort((truth, -ranks(score)))
-    found = []
-    for row in weights:
-        there = order[row[order] > 0]
-        found.append(100 * (truth[there].max() - truth[there[:top]].max()))
-    return np.array(found)
-
-
-def resamples(number: int, count: int = RESAMPLES) -> np.ndarray:
-    """How often each network is in each resample, ``(count + 1, number)``; the first is the sample itself."""
-    drawn = np.random.default_rng(0).multinomial(number, [1 / number] * number, size=count)
-    return np.vstack([np.ones(number, int), drawn]).astype(float)
-
-
-def cell(values: np.ndarray, form: str = "{:.2f}") -> str:
-    """The value of the sample, and the 95 % interval over the resamples."""
-    if np.isnan(values[0]):
-        return "–"
-    low, high = np.nanpercentile(values[1:], (2.5, 97.5))
-    return f"{form.format(values[0])} ({form.format(low)} to {form.format(high)})".replace("-", "−")
-
-
-def chosen(networks: Networks, start: str) -> str:
-    """The variant with the highest tau on the networks of even index."""
-    even = ~networks.odd
-    names = [_variant(start, steps, measure) for steps in STEPS for measure in MEASURES]
-    weights = np.ones((1, int(even.sum())))
-    return max(names, key=lambda name: taus(networks.scores[name][even], networks.truth[even], weights)[0])
-
-
-def shown(networks: Networks) -> list[str]:
-    """Rows of the tables: fixed variants, never the best after the fact."""
-    steps = [_variant(start, count, "accuracy") for start in ("ghn", "own") for count in STEPS]
-    return [ZERO_SHOT, *steps, COUNTS, REGRESSOR, BOTH, *BASELINES]
-
-
-def _row(name: str, cells: list[str]) -> str:
-    return f"| {name} | {' | '.join(cells)} |"
-
-
-def tau_table(networks: Networks, names: list[str], groups: dict[str, np.ndarray]) -> list[str]:
-    """Tau of each score in each group, and of one training seed with the other."""
-
-    def of(name: str, members: np.ndarray) -> str:
-        one, other = networks.seeds if name == CEILING else (networks.scores[name], networks.truth)
-        return cell(taus(one[members], other[members], resamples(int(members.sum()))))
-
-    return _table("tau", [CEILING, *names], groups, of)
-
-
-def regret_table(networks: Networks, names: list[str], groups: dict[str, np.ndarray]) -> list[str]:
-    """Top-5 regret in the groups that are large enough for it to mean something."""
-
-    def of(name: str, members: np.ndarray) -> str:
-        score, truth = networks.scores[name][members], networks.truth[members]
-        return cell(regrets(score, truth, resamples(int(members.sum()))), "{:.1f}")
-
-    return _table("top-5 regret", names, groups, of)
-
-
-def _table(
-    title: str, names: list[str], groups: dict[str, np.ndarray], of: Callable[[str, np.ndarray], str]
-) -> list[str]:
-    head = _row(title, [f"{name} ({members.sum()})" for name, members in groups.items()])
-    rows = (_row(name, [of(name, members) for members in groups.values()]) for name in names)
-    return [head, "|---|" + "---:|" * len(groups), *rows]
+def agreement(networks: Networks, name: str, group: str) -> np.ndarray:
+    """Tau ``(1 + R,)`` of a score with the truth, or of one training seed with the other, in a group."""
+    members = networks.groups()["all" if group == WITHIN else group]
+    one, other = networks.seeds if name == CEILING else (networks.scores[name], networks.truth)
+    families = networks.families[members]
+    pairs = families[:, None] == families[None] if group == WITHIN else None
+    return taus(one[members], other[members], resamples(int(members.sum())), pairs)
 
 
 def verdicts(networks: Networks) -> list[str]:
-    """Whether the bars are reached: fixed scores on all networks, chosen ones on those that chose nothing."""
-    head = [
-        "networks",
-        "all",
-        "bar 0.5",
-        "with batch norm",
-        "bar 0.3",
-        "ahead of",
-        "in all",
-        "with batch norm",
-    ]
-    lines = [_row("", head), "|---|" + "---:|" * len(head)]
-    everyone = np.ones_like(networks.odd)
-    fixed = [(name, everyone) for name in (ZERO_SHOT, COUNTS, REGRESSOR, BOTH)]
-    for name, judges in [*fixed, *((chosen(networks, start), networks.odd) for start in ("ghn", "own"))]:
-        (overall, lead, rival), (within, lead_bn, rival_bn) = (
-            _against_rivals(networks, name, members) for members in (judges, judges & networks.batchnorm)
-        )
-        cells = [str(judges.sum()) if judges.all() else f"odd index, {judges.sum()}"]
-        cells += [cell(overall), _reached(overall[0] >= 0.5), cell(within), _reached(within[0] >= 0.3)]
-        cells += [rival if rival == rival_bn else f"{rival}; {rival_bn}", cell(lead), cell(lead_bn)]
-        lines.append(_row(name, cells))
-    return lines
+    """Whether the bars are reached, and how surely."""
+    rows = []
+    for name in JUDGED:
+        cells = []
+        for group, bar in BARS.items():
+            values = agreement(networks, name, group)
+            share = np.mean(values[1:] >= bar)
+            cells += [cell(values), "reached" if values[0] >= bar else "**missed**", f"{share:.0%}"]
+        rows.append((name, cells))
+    head = [text for group, bar in BARS.items() for text in (group, f"bar {bar}", "of resamples")]
+    return table(["tau", *head], rows)
 
 
-def _against_rivals(networks: Networks, name: str, members: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """Tau, its lead over the best cost or proxy in the same resamples, and which that is."""
-    weights = resamples(int(members.sum()))
-    found = {
-        other: taus(networks.scores[other][members], networks.truth[members], weights)
-        for other in (name, *BASELINES)
-    }
-    rival = max(BASELINES, key=lambda other: found[other][0])
-    return found[name], found[name] - found[rival], rival
+def leads(networks: Networks, group: str) -> list[str]:
+    """Paired differences in tau to each cost and proxy."""
+    found = {name: agreement(networks, name, group) for name in (*JUDGED, *BASELINES)}
+    rows = [(name, [_lead(found[name] - found[other]) for other in BASELINES]) for name in JUDGED]
+    return table([f"lead in tau, {group}", *BASELINES], rows)
 
 
-def _reached(is_reached: bool) -> str:
-    return "reached" if is_reached else "**missed**"
+def _lead(values: np.ndarray) -> str:
+    low, high = interval(values)
+    text = cell(values)
+    return f"**{text}**" if low > 0 or high < 0 else text
 
 
-def section(networks: Networks) -> str:
+def gains(networks: Networks) -> list[str]:
+    """What smoothing over the graphs adds, for every start and number of steps."""
+    names = [(ZERO_SHOT, f"{ZERO_SHOT}, smoothed")]
+    names += [(steps_name(s, k), steps_name(s, k, smooth=True)) for s in STARTS for k in STEPS]
+    groups = ("all", "with batch norm", WITHIN)
+    rows = []
+    for plain, smooth in names:
+        found = [(agreement(networks, plain, g), agreement(networks, smooth, g)) for g in groups]
+        rows.append((plain, [f"{a[0]:.2f} → {b[0]:.2f}; {_lead(b - a)}" for a, b in found]))
+    return table(["tau, plain → smoothed; difference", *groups], rows)
+
+
+def tau_table(networks: Networks, names: list[str], groups: list[str]) -> list[str]:
+    """Tau of each score in each group, and of one training seed with the other."""
+    rows = [(name, [cell(agreement(networks, name, group)) for group in groups]) for name in names]
+    return table(["tau", *(f"{group} ({_size(networks, group)})" for group in groups)], rows)
+
+
+def _size(networks: Networks, group: str) -> str:
+    if group == WITHIN:
+        counts = np.unique(networks.families, return_counts=True)[1]
+        return f"{int((counts * (counts - 1) / 2).sum())} pairs"
+    return str(int(networks.groups()[group].sum()))
+
+
+def regret_table(networks: Networks, names: list[str]) -> list[str]:
+    """Top-5 regret in the groups that are large enough for it to mean something."""
+    rows = []
+    for name in names:
+        found = []
+        for group in WIDE:
+            members = networks.groups()[group]
+            score, truth = networks.scores[name][members], networks.truth[members]
+            found.append(cell(regrets(score, truth, resamples(int(members.sum()))), "{:.1f}"))
+        rows.append((name, found))
+    return table(["top-5 regret", *(f"{group} ({_size(networks, group)})" for group in WIDE)], rows)
+
+
+def learning_curve(networks: Networks) -> dict[str, np.ndarray]:
+    """Name → tau among the networks that were not trained, ``(len(CURVE), SPLITS)``, in the same splits."""
+    x, y, scores = networks.features, networks.truth, networks.scores
+    names = (EXPECTED, REGRESSOR, COUNTS, SMOOTHED)
+    found = {name: np.zeros((len(CURVE), SPLITS)) for name in names}
+    for place, count in enumerate(CURVE):
+        for split in range(SPLITS):
+            order = np.random.default_rng(split).permutation(len(y))
+            known, others = order[:count], order[count:]
+            guesses = {
+                EXPECTED: fit_expected(scores[OWN], x, scores["FLOPs"], y, known)[others],
+                REGRESSOR: fit_predict(x, y, known, others),
+                COUNTS: fit_predict(x[:, -COUNT_COLUMNS:], y, known, others),
+                SMOOTHED: scores[SMOOTHED][others],
+            }
+            for name, guess in guesses.items():
+                found[name][place, split] = taus(guess, y[others], np.ones((1, len(others))))[0]
+    return found
+
+
+def curve_table(curve: dict[str, np.ndarray]) -> list[str]:
+    """Mean and standard deviation over the splits."""
+    rows = []
+    for name, values in curve.items():
+        cells = [f"{row.mean():.2f} ± {row.std(ddof=1):.2f}" for row in values]
+        rows.append((f"{name} (needs none)" if name == SMOOTHED else name, cells))
+    return table(["tau among the others", *(f"{count} trained" for count in CURVE)], rows)
+
+
+def section(networks: Networks, curve: dict[str, np.ndarray]) -> str:
     """What stands between the marks of the page."""
-    names, groups = shown(networks), networks.groups()
-    wide = {name: members for name, members in groups.items() if name in WIDE}
-    families = {name: members for name, members in groups.items() if name not in WIDE}
+    steps = [steps_name(start, count) for start in STARTS for count in STEPS]
+    names = [ZERO_SHOT, *steps, ENSEMBLE, steps_name("ghn", 50, smooth=True), SMOOTHED]
+    names += [WITH_SIZE, COUNTS, REGRESSOR, EXPECTED, *BASELINES]
+    families = [group for group in networks.groups() if group not in WIDE]
     parts = [
         *verdicts(networks), "",
-        *tau_table(networks, names, wide), "",
-        *regret_table(networks, names, wide), "",
-        "### Within families", "",
-        *tau_table(networks, names, families), "",
+        "### Ahead of cost and proxies", "",
+        *(line for group in (*WIDE[:2], WITHIN) for line in (*leads(networks, group), "")),
+        "### What makes it better", "",
+        *gains(networks), "",
+        *curve_table(curve), "",
+        "### Every score", "",
+        *tau_table(networks, [CEILING, *names], [*WIDE, WITHIN]), "",
+        *regret_table(networks, names), "",
+        "### One family only", "",
+        *tau_table(networks, [CEILING, *names], families), "",
     ]  # fmt: skip
     return "\n".join(parts)
 
 
-def draw(networks: Networks, path: Path) -> None:
-    """Tau of each score, overall and among networks with batch norm, beside the noise ceiling."""
+def draw(networks: Networks, curve: dict[str, np.ndarray], path: Path) -> None:
+    """Tau of each score in the groups beside the noise ceiling, and the learning curve."""
     from matplotlib.figure import Figure
 
-    names = shown(networks)
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
-    axes = figure.subplots()
-    for offset, (group, color) in enumerate(zip(WIDE, ("#4c72b0", "#dd8452", "#55a868"), strict=True)):
-        members = networks.groups()[group]
-        weights = resamples(int(members.sum()))
-        found = [taus(networks.scores[name][members], networks.truth[members], weights) for name in names]
-        middle = np.array([values[0] for values in found])
-        ends = np.array([np.nanpercentile(values[1:], (2.5, 97.5)) for values in found])
-        y = np.arange(len(names)) + 0.22 * (offset - 1)
-        label = f"{group} ({members.sum()})"
-        axes.hlines(y, ends[:, 0], ends[:, 1], color=color, alpha=0.5)
-        axes.plot(middle, y, "o", color=color, markersize=5, label=label)
-        ceiling = taus(networks.seeds[0][members], networks.seeds[1][members], weights)[0]
-        axes.axvline(ceiling, color=color, linestyle=":")
-    axes.axvline(0, color="0.6", linewidth=0.8)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("Kendall's tau with trained accuracy; dotted: one training seed with the other")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, 1.09), ncols=3, frameon=False)
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    names = [*JUDGED, *BASELINES]
+    for offset, (group, color) in enumerate(zip((*WIDE, WITHIN), COLORS, strict=True)):
+        found = [agreement(networks, name, group) for name in names]
+        y = np.arange(len(names)) + 0.2 * (offset - 1.5)
+        ends = np.array([interval(values) for values in found])
+        left.hlines(y, ends[:, 0], ends[:, 1], color=color, alpha=0.5)
+        label = f"{group} ({_size(networks, group)})"
+        left.plot([values[0] for values in found], y, "o", color=color, markersize=5, label=label)
+        left.axvline(agreement(networks, CEILING, group)[0], color=color, linestyle=":")
+    left.axvline(0, color="0.6", linewidth=0.8)
+    left.set_yticks(range(len(names)), names)
+    left.invert_yaxis()
+    left.set_xlabel("Kendall's tau with trained accuracy; dotted: one training seed with the other")
+    left.legend(loc="upper center", bbox_to_anchor=(0.3, 1.12), ncols=2, frameon=False)
+    _draw_curve(right, curve)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def _rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (RESULTS / name).read_text(encoding="utf-8").splitlines()]
+def _draw_curve(axes: Any, curve: dict[str, np.ndarray]) -> None:
+    for (name, values), color in zip(curve.items(), COLORS, strict=True):
+        middle, spread = values.mean(1), values.std(1, ddof=1) / np.sqrt(values.shape[1])
+        axes.fill_between(
+            CURVE, middle - 2 * spread, middle + 2 * spread, color=color, alpha=0.2, linewidth=0
+        )
+        axes.plot(CURVE, middle, "--" if name == SMOOTHED else "-o", color=color, label=name, markersize=4)
+    axes.set(xlabel="networks whose trained accuracy is known", ylabel="tau among the others")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def main() -> None:
     """Write the section of the page and the picture."""
-    networks = read(_rows("trained_nets.jsonl"), _rows("ranking_scores.jsonl"))
+    networks = read()
+    curve = learning_curve(networks)
     page = ROOT / "docs" / "ranking.md"
     text = page.read_text(encoding="utf-8")
-    new, count = MARKED.subn(lambda match: f"{match[1]}\n{section(networks)}\n{match[2]}", text)
+    new, count = MARKED.subn(lambda match: f"{match[1]}\n{section(networks, curve)}\n{match[2]}", text)
     if count != 1:
         raise SystemExit(f"{page} has {count} marked sections, expected one")
     page.write_text(new, encoding="utf-8")
-    draw(networks, ROOT / "docs" / "images" / "ranking.png")
-    print(section(networks))
+    draw(networks, curve, ROOT / "docs" / "images" / "ranking.png")
+    print(section(networks, curve))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def evidence():
-    path = ROOT / "benchmarks" / "ranking_evidence.py"
-    spec = importlib.util.spec_from_file_location("ranking_evidence", path)
+    path = ROOT / "benchmarks" / "agreement.py"
+    spec = importlib.util.spec_from_file_location("agreement", path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -53,3 +53,11 @@ def test_regret_is_in_points_and_ties_are_broken_against_the_score(evidence):
     assert evidence.regrets(np.ones(4), truth, once, top=1)[0] == pytest.approx(30)
     without_best = np.array([[0.0, 2, 1, 1]])
     assert evidence.regrets(np.array([9.0, 1, 2, 3]), truth, without_best, top=1)[0] == pytest.approx(20)
+
+
+def test_tau_of_pairs_that_count(evidence):
+    truth, score = np.array([0.1, 0.2, 0.3, 0.4]), np.array([2.0, 1, 4, 3])
+    same = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]], bool)
+    once = np.ones((1, 4))
+    assert evidence.taus(score, truth, once, same)[0] == pytest.approx(-1)
+    assert evidence.taus(score, truth, once, ~same)[0] == pytest.approx(1)

@@ -68,6 +68,7 @@ def draw(ranking: Ranking, path: Any = None, *, cost: str = "parameters") -> Fig
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12, y=0.12)
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    figure.draw_without_rendering()
     _name(axes, front, [entry.name for entry in ranking.pareto(cost)], list(zip(x, y, strict=True)))
     if path is not None:
         figure.savefig(path, dpi=150)
@@ -93,14 +94,13 @@ def _name(
     """Write names beside points of a line, the last first, where there is room.
 
     Args:
-        axes: With everything else drawn.
+        axes: In their final place, with everything else drawn.
         points: Of the line.
         names: Of its points.
         others: Points that a name may cover if there is no other room.
     """
     from matplotlib.transforms import Bbox
 
-    axes.figure.draw_without_rendering()
     line, dots = (
         [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
         for pixels in (_along(axes.transData.transform(points)), axes.transData.transform(others))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ghn_init.errors import ConfigError
 from ghn_init.extras import needed
+from ghn_init.logging import progress_bar
 from ghn_init.ranking.assess import Task, assess
 from ghn_init.ranking.candidates import candidates, fits
+from ghn_init.ranking.estimates import FEWEST
 from ghn_init.ranking.prepare import prepare
 from ghn_init.ranking.progress import Progress
 from ghn_init.ranking.rank import ranking_of
@@ -77,32 +79,25 @@ def search(
     Raises:
         ConfigError: The family or the method is unknown, or there is no budget.
     """
-    families = (family,) if isinstance(family, str) else tuple(family)
-    unknown = [name for name in families if name not in FAMILIES]
-    if unknown or not families:
-        raise ConfigError(f"unknown family {', '.join(unknown) or '(none)'!r}; known: {', '.join(FAMILIES)}")
     if evaluations is None and minutes is None:
         raise ConfigError("a search needs a budget: evaluations=, minutes= or both")
-    with needed("rank", "a search"):
-        import optuna
-
+    if smooth and evaluations is not None and evaluations < FEWEST:
+        raise ConfigError(f"smoothing needs at least {FEWEST} candidates, and evaluations is {evaluations}")
+    families = _known(family)
+    budget = {"max_parameters": max_parameters, "max_flops": max_flops, "image_size": image_size}
+    sampler = _sampler(method, population, seed)
     task = prepare(data, ghn, seed=seed, **options)
     journal = Progress(resume, {**task.settings, "families": list(families), "method": method})
     journal.read()
-    run = _Search(families, task, journal, evaluations, on_scored)
-    budget = {"max_parameters": max_parameters, "max_flops": max_flops, "image_size": image_size}
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        study = optuna.create_study(direction="maximize", sampler=_sampler(method, population, seed))
-        study.optimize(
-            lambda trial: run.score(trial, budget),
-            n_trials=None if evaluations is None else _DRAWS * evaluations,
-            timeout=None if minutes is None else 60 * minutes,
-            show_progress_bar=bool(progress),
-        )
-    finally:
-        optuna.logging.set_verbosity(verbosity)
+    with progress_bar(total=evaluations, unit="architecture", show=progress) as bar:
+
+        def scored(entry: Ranked, architecture: Architecture) -> None:
+            bar.update()
+            if on_scored is not None:
+                on_scored(entry, architecture)
+
+        run = _Search(families, budget, task, journal, evaluations, scored)
+        _optimize(run, sampler, minutes)
     if not run.found:
         raise ConfigError(
             f"no architecture of {', '.join(families)} within {budget} was found: widen the budget"
@@ -111,18 +106,27 @@ def search(
     return ranking_of(rows, task, smooth=smooth, families=list(families), method=method), run.found
 
 
+def _known(family: str | Sequence[str]) -> tuple[str, ...]:
+    families = (family,) if isinstance(family, str) else tuple(family)
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown or not families:
+        raise ConfigError(f"unknown family {', '.join(unknown) or '(none)'!r}; known: {', '.join(FAMILIES)}")
+    return families
+
+
 @dataclass
 class _Search:
-    """What was scored so far."""
+    """What is searched, and what was scored so far."""
 
     families: Sequence[str]
+    budget: Mapping[str, Any]
     task: Task
     journal: Progress
     evaluations: int | None
-    on_scored: Callable[[Ranked, Architecture], None] | None
+    on_scored: Callable[[Ranked, Architecture], None]
     found: dict[str, Architecture] = field(default_factory=dict)
 
-    def score(self, trial: optuna.Trial, budget: Mapping[str, Any]) -> float:
+    def score(self, trial: optuna.Trial) -> float:
         """Score of the architecture that a trial draws; one that is outside of the budget is pruned."""
         import optuna
 
@@ -133,14 +137,13 @@ class _Search:
         (candidate,) = candidates([drawn])
         name = candidate.name
         if name not in self.found:
-            if not fits(drawn, **budget):
+            if not fits(drawn, **self.budget):
                 raise optuna.TrialPruned
             if name not in self.journal.rows:
                 row = assess(candidate, self.task)
                 self.journal.add({key: row[key] for key in ("entry", "right", "features")})
             self.found[name] = drawn
-            if self.on_scored is not None:
-                self.on_scored(Ranked(**self.journal.rows[name]["entry"]), drawn)
+            self.on_scored(Ranked(**self.journal.rows[name]["entry"]), drawn)
         if self.evaluations is not None and len(self.found) >= self.evaluations:
             trial.study.stop()
         entry = self.journal.rows[name]["entry"]
@@ -149,8 +152,25 @@ class _Search:
         return entry["score"]
 
 
+def _optimize(run: _Search, sampler: optuna.samplers.BaseSampler, minutes: float | None) -> None:
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.optimize(
+            run.score,
+            n_trials=None if run.evaluations is None else _DRAWS * run.evaluations,
+            timeout=None if minutes is None else 60 * minutes,
+        )
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
 def _sampler(method: str, population: int, seed: int) -> optuna.samplers.BaseSampler:
-    from optuna import samplers
+    with needed("rank", "a search"):
+        from optuna import samplers
 
     if method == "random":
         return samplers.RandomSampler(seed=seed)

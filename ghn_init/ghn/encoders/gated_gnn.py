@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ghn_init.ghn.config import GHNConfig
 from ghn_init.ghn.encoders.base import Encoder, register_encoder
+from ghn_init.ghn.encoders.sweep import Levels, Weights, sweep
 from ghn_init.graph.batch import GraphBatch
 
 
@@ -37,67 +37,23 @@ class GatedGNN(Encoder):
 
     def forward(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """See :meth:`Encoder.forward`."""
-        forward = _Sweep.of(batch.distances.T, batch.joined("forward_levels"))
-        backward = _Sweep.of(batch.distances, batch.joined("backward_levels"))
-        for _ in range(self._sweeps):
-            x = self._sweep(x, forward)
-            x = self._sweep(x, backward)
+        forward = Levels.of(batch.distances.T, batch.joined("forward_levels"))
+        backward = Levels.of(batch.distances, batch.joined("backward_levels"))
+        weights = self._weights()
+        for levels in [forward, backward] * self._sweeps:
+            x = sweep(x.index_select(0, levels.order.to(x.device)), weights, levels)
+            x = x.index_select(0, levels.places.to(x.device))
         return x
 
-    def _sweep(self, x: Tensor, sweep: _Sweep) -> Tensor:
-        x = x.index_select(0, sweep.order.to(x.device))
-        kinds = 1 if self.virtual is None else 2
-        said = x.new_zeros(x.shape[0], kinds, x.shape[1])
-        updated: list[Tensor] = []
-        for start, stop in zip(sweep.starts, sweep.starts[1:], strict=False):
-            heard = sweep.weights(start, stop, virtual=kinds == 2).to(x)
-            message = heard @ said[:start].flatten(0, 1)
-            level = self.cell(message, x[start:stop])
-            updated.append(level)
-            said[start:stop] = self._speak(level)
-        return torch.cat(updated).index_select(0, sweep.places.to(x.device))
-
-    def _speak(self, x: Tensor) -> Tensor:
-        """``(n, kinds, hid)`` messages of n nodes."""
-        if self.virtual is None:
-            return self.message(x).unsqueeze(1)
-        return torch.stack([self.message(x), self.virtual(x)], dim=1)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sweep:
-    """Nodes in the order of their levels, and how much each hears of those before it.
-
-    Attributes:
-        order: ``(N,)`` node at each position; ``places`` is the inverse.
-        starts: First position of each level, and N.
-        distances: ``(N, N)`` uint8; row = who hears, column = who speaks, both by position.
-    """
-
-    order: Tensor
-    places: Tensor
-    starts: list[int]
-    distances: np.ndarray
-
-    @classmethod
-    def of(cls, distances: np.ndarray, levels: np.ndarray) -> _Sweep:
-        order = np.argsort(levels, kind="stable")
-        starts = np.searchsorted(levels[order], np.arange(levels.max() + 2))
-        return cls(
-            torch.from_numpy(order),
-            torch.from_numpy(np.argsort(order)),
-            [int(start) for start in starts],
-            distances[order][:, order],
+    def _weights(self) -> Weights:
+        """Of the cell, and of the messages of all kinds joined, differentiable."""
+        cell, spoken = self.cell, [self.message] + ([] if self.virtual is None else [self.virtual])
+        first: list[Any] = [each[0] for each in spoken]
+        second: list[Any] = [each[2] for each in spoken]
+        return Weights(
+            *(cell.weight_ih, cell.bias_ih, cell.weight_hh, cell.bias_hh),
+            torch.cat([layer.weight for layer in first]),
+            torch.cat([layer.bias for layer in first]),
+            torch.block_diag(*(layer.weight for layer in second)),
+            torch.cat([layer.bias for layer in second]),
         )
-
-    def weights(self, start: int, stop: int, *, virtual: bool) -> Tensor:
-        """``(stop - start, start * kinds)`` float32 factors of what each node before ``start`` says."""
-        distances = self.distances[start:stop, :start]
-        edges = (distances == 1).astype(np.float32)
-        if not virtual:
-            return torch.from_numpy(edges)
-        paths = _INVERSE[distances]
-        return torch.from_numpy(np.stack([edges, paths], axis=2).reshape(stop - start, -1))
-
-
-_INVERSE = np.array([0.0, *(1.0 / distance for distance in range(1, 256))], dtype=np.float32)

@@ -76,7 +76,7 @@ class Recorder(TorchFunctionMode):
         if transforming():
             return call_inside(self, func, args, kwargs)
         if name == "flex_attention" and isinstance(func, torch._ops.HigherOrderOperator):
-            return flex_attention(self, args)
+            return flex_attention(self, func, args)
         if func in PLAIN_ANSWERS:
             return func(*args, **kwargs)
         special = SPECIAL.get(func)

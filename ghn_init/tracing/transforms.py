@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
@@ -44,16 +45,17 @@ def _inner(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def flex_attention(recorder: Recorder, args: tuple[Any, ...]) -> Any:
+def flex_attention(recorder: Recorder, operator: Any, args: tuple[Any, ...]) -> Any:
     """Record flexible attention as scores, the user's score function, softmax and values.
 
     Args:
         recorder: The active recorder.
-        args: Of the higher-order operator: query ``(B, H, L, E)``, key, value ``(B, H', S, E)``, score
+        operator: The higher-order operator.
+        args: Its arguments: query ``(B, H, L, E)``, key, value ``(B, H', S, E)``, score
             function, block mask, scale, ...
 
     Returns:
-        The output ``(B, H, L, E)`` and the operator's two statistics ``(B, H, L)``.
+        The output ``(B, H, L, E)`` and the operator's statistics ``(B, H, L)``: one, from torch 2.9 on two.
     """
     query, key, value, score_mod, _, scale = args[:6]
     with recorder:
@@ -69,4 +71,5 @@ def flex_attention(recorder: Recorder, args: tuple[Any, ...]) -> Any:
         scores = score_mod(scores, *places)
         output = torch.matmul(torch.softmax(scores, -1), value)
         statistic = torch.logsumexp(scores, -1)
-    return output, statistic, statistic
+    outputs = get_args(inspect.signature(type(operator).__call__).return_annotation)
+    return output, *[statistic] * (len(outputs) - 1)

@@ -159,14 +159,23 @@ TIMM = [
 ]
 
 
+def without_memory(name: str) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            return timm.create_model(name)
+    except RuntimeError:  # an older timm reads values while it builds
+        return timm.create_model(name)
+
+
 @pytest.mark.parametrize("name", [TIMM[0], TIMM[3], *(pytest.param(n, marks=pytest.mark.slow) for n in TIMM)])
 def test_timm_models_have_one_graph_with_and_without_fused_attention(name: str) -> None:
+    if not timm.is_model(name):
+        pytest.skip(f"this timm has no {name}")
     graphs = []
     try:
         for fused in (True, False):
             set_fused_attn(fused)
-            with torch.device("meta"):
-                graphs.append(ghn_init.trace(timm.create_model(name).eval()))
+            graphs.append(ghn_init.trace(without_memory(name).eval()))
     finally:
         set_fused_attn(True)
     assert sameness(graphs[0]) == sameness(graphs[1])
@@ -224,4 +233,10 @@ def test_transformers_models_have_one_graph_with_every_attention(kind: str) -> N
     eager = graph_with("eager")
     assert eager.type_counts["msa"] >= 2
     for attention in others:
-        assert sameness(graph_with(attention)) == sameness(eager), attention
+        try:
+            graph = graph_with(attention)
+        except ValueError as error:
+            if "does not support an attention implementation" not in str(error):
+                raise
+            pytest.skip(f"this transformers has no {attention} in {kind}")
+        assert sameness(graph) == sameness(eager), attention

@@ -163,6 +163,7 @@ class Asking(nn.Linear):
         return super().forward(input) if input.sum() > 0 else input
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="this torch does not tell")
 def test_a_difference_is_told() -> None:
     problems = compare_edges(TwoWays(), torch.empty(2, 8)).problems
     assert "first.weight -> output is only in the recording" in problems

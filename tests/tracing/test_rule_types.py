@@ -171,6 +171,8 @@ BUILT_IN = sorted(
 @pytest.mark.parametrize("rule", [rule for rule in BUILT_IN if rule not in WITHOUT_PARAMETERS | INSIDE])
 def test_types_agree_with_the_operation(rule: str) -> None:
     assert CASES.get(rule), f"rule {rule} needs a case here"
+    if rule == "grouped_matmul" and not hasattr(F, "grouped_mm"):
+        pytest.skip("this torch has no grouped product")
     for model, inputs, expected in CASES[rule]:
         recording = record(model, inputs if isinstance(inputs, tuple) else (inputs,))
         used = {name_of(found) for node in recording.graph.nodes if (found := find_rule(node.target))}

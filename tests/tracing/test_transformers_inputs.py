@@ -59,7 +59,7 @@ def test_vision_tower_of_llava_is_reached() -> None:
 def test_vision_tower_on_a_grid_is_reached() -> None:
     rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
     vision = {"embed_dim": 32, "hidden_size": 32, "depth": 2, "num_heads": 2, "patch_size": 4}
-    text = {**TEXT, "rope_parameters": rope}
+    text = {**TEXT, "rope_parameters": rope, "rope_scaling": rope}  # its name before transformers 5
     config = transformers.Qwen2VLConfig(
         text_config=text, vision_config=vision, image_token_id=97, video_token_id=98, vision_start_token_id=96
     )
@@ -74,7 +74,9 @@ def test_vision_tower_on_a_grid_is_reached() -> None:
     ],
 )
 def test_other_layouts_of_features(name: str, options: dict[str, Any]) -> None:
-    cls = getattr(transformers, name)
+    cls = getattr(transformers, name, None)
+    if cls is None:
+        pytest.skip(f"this transformers has no {name}")
     assert unused(cls(cls.config_class(**options))) == []
 
 

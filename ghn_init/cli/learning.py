@@ -59,7 +59,7 @@ def _add_evaluate(commands: Any, common: argparse.ArgumentParser) -> None:
         "--inits",
         nargs="+",
         metavar="INIT",
-        help="default, kaiming, mimetic, ghn, ghn:share=0.7,base=kaiming ...",
+        help="default, kaiming, orthogonal, mimetic, ghn, ghn:share=0.7,base=kaiming ...",
     )
     along.add_argument(
         "--out", type=Path, default=Path("ghn-evaluation"), help="folder of rows, table and figure"

@@ -16,7 +16,7 @@ from ghn_init.ghn import GHN
 from ghn_init.graph import ArchGraph
 from ghn_init.tracing.trace import trace
 
-REFERENCES = ("default", "kaiming", "mimetic")
+REFERENCES = ("default", "kaiming", "orthogonal", "mimetic")
 _WORDS = frozenset({"base", "vectors", "orthogonal"})
 QUERY_KEY, VALUE_OUTPUT = (0.7, 0.7), (0.4, 0.4)  # noise and identity, Trockman & Kolter 2023, section 4
 
@@ -27,6 +27,7 @@ def initialise(model: nn.Module, name: str, ghn: GHN | None, example: Tensor, se
     ==============  =================================================================================
     ``default``     as it was built
     ``kaiming``     normal with variance 2 / fan-in for convolutions and linear layers, biases zero
+    ``orthogonal``  ``kaiming``, with orthogonal rows or columns of the same size (Saxe et al. 2014)
     ``mimetic``     ``default``, and attention as in Trockman & Kolter (2023, arXiv:2305.09828)
     ``ghn``         the bare prediction
     ``ghn:x=y,..``  a :class:`ghn_init.blending.Blend` of these fields: ``ghn:share=0.8,base=kaiming``
@@ -53,10 +54,10 @@ def initialise(model: nn.Module, name: str, ghn: GHN | None, example: Tensor, se
     elif name != "default":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            if name == "kaiming":
-                kaiming(model)
-            else:
+            if name == "mimetic":
                 mimetic(model, trace(model, example))
+            else:
+                kaiming(model, orthogonal=name == "orthogonal")
 
 
 def parse_blend(text: str) -> Blend:
@@ -81,11 +82,21 @@ def parse_blend(text: str) -> Blend:
     return Blend(**found)
 
 
-def kaiming(model: nn.Module) -> None:
-    """Kaiming normal (He et al. 2015; fan-in, ReLU) for convolutions and linear layers, biases zero."""
+def kaiming(model: nn.Module, orthogonal: bool = False) -> None:
+    """Kaiming normal (He et al. 2015; fan-in, ReLU) for convolutions and linear layers, biases zero.
+
+    Args:
+        model: The model.
+        orthogonal: Draw matrices ``(out, in * kernel)`` with orthonormal rows or columns instead, of the same
+            root mean square.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if orthogonal:
+                size = module.weight.detach().norm()
+                nn.init.orthogonal_(module.weight)
+                module.weight.data.mul_(size / module.weight.detach().norm())
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

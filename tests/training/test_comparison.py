@@ -58,6 +58,17 @@ def test_kaiming_has_the_variance_and_the_seed_that_it_says():
     assert not torch.equal(weight, other.get_parameter("blocks.0.mlp.fc1.weight"))
 
 
+def test_orthogonal_has_orthogonal_rows_of_the_size_of_kaiming():
+    one, other = vit(), vit()
+    initialise(one, "orthogonal", None, EXAMPLE, 1)
+    initialise(other, "kaiming", None, EXAMPLE, 1)
+    name = "blocks.0.mlp.fc2.weight"
+    weight, drawn = (each.get_parameter(name).detach() for each in (one, other))
+    gram = weight @ weight.T
+    torch.testing.assert_close(gram, torch.eye(len(gram)) * gram[0, 0], rtol=1e-4, atol=1e-5)
+    assert float(weight.norm()) == pytest.approx(float(drawn.norm()), rel=0.05)
+
+
 def test_mimetic_attention_starts_near_the_identity_and_the_rest_as_it_was():
     plain, changed = vit(), vit()
     before = copy.deepcopy(plain.state_dict())

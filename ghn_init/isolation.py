@@ -28,7 +28,7 @@ def plain_settings() -> Iterator[None]:
         if torch.get_default_dtype() != torch.float32:
             stack.enter_context(_default_dtype(torch.float32))
         # A device context makes every torch call slower: entered only where one must be overridden.
-        if torch.get_default_device().type != "cpu":
+        if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield
 

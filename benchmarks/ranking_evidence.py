@@ -30,12 +30,13 @@ from ranking_networks import (
     Networks,
     fit_expected,
     fit_predict,
+    lines,
     read,
     steps_name,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKED = re.compile(r"(<!-- evidence: [^>]*-->\n).*?(<!-- end of evidence -->)", re.DOTALL)
+MARKED = r"(<!-- {0}: [^>]*-->\n).*?(<!-- end of {0} -->)"
 CEILING, WITHIN = "one seed with the other", "within families"
 OWN, SMOOTHED = steps_name("own", 50), steps_name("own", 50, smooth=True)
 JUDGED = (ZERO_SHOT, steps_name("ghn", 50), OWN, SMOOTHED, COUNTS, REGRESSOR, EXPECTED)
@@ -52,6 +53,25 @@ def agreement(networks: Networks, name: str, group: str) -> np.ndarray:
     families = networks.families[members]
     pairs = families[:, None] == families[None] if group == WITHIN else None
     return taus(one[members], other[members], resamples(int(members.sum())), pairs)
+
+
+def choice(networks: Networks) -> str:
+    """The scores to choose from, what they need and cost, and how they do."""
+    spent: dict[str, list[float]] = {}
+    for line in lines("ranking_scores.jsonl"):
+        spent.setdefault(line["what"], []).append(line["cpu_seconds"])
+    plain, steps = (f"{np.mean(spent[what]):.0f} s" for what in ("ghn 0", "own 50"))
+    known = (
+        (ZERO_SHOT, "accuracy with predicted weights, the default", "nothing", plain),
+        (SMOOTHED, '`start="own", steps=50, smooth=True`', "20 candidates", steps),
+        (EXPECTED, '`start="own", steps=50, trained=`', "20 candidates that were trained", steps),
+    )
+    rows = []
+    for name, what, needs, cost in known:
+        values = [(agreement(networks, name, group)[0], bar) for group, bar in BARS.items()]
+        rows.append((what, [needs, cost, *(f"**{v:.2f}**" if v >= bar else f"{v:.2f}" for v, bar in values)]))
+    head = [f"tau, {group} (bar {bar})" for group, bar in BARS.items()]
+    return "\n".join(table(["score", "needs", "CPU time of a network", *head], rows)) + "\n"
 
 
 def verdicts(networks: Networks) -> list[str]:
@@ -207,18 +227,25 @@ def _draw_curve(axes: Any, curve: dict[str, np.ndarray]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def write(page: Path, parts: dict[str, str]) -> None:
+    """Put each text between the marks of its name."""
+    text = page.read_text(encoding="utf-8")
+    for name, part in parts.items():
+        mark = re.compile(MARKED.format(name), re.DOTALL)
+        text, count = mark.subn(lambda match, part=part: f"{match[1]}\n{part}\n{match[2]}", text)
+        if count != 1:
+            raise SystemExit(f"{page} has {count} sections marked {name!r}, expected one")
+    page.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
-    """Write the section of the page and the picture."""
+    """Write the sections of the page and the picture."""
     networks = read()
     curve = learning_curve(networks)
     page = ROOT / "docs" / "ranking.md"
-    text = page.read_text(encoding="utf-8")
-    new, count = MARKED.subn(lambda match: f"{match[1]}\n{section(networks, curve)}\n{match[2]}", text)
-    if count != 1:
-        raise SystemExit(f"{page} has {count} marked sections, expected one")
-    page.write_text(new, encoding="utf-8")
+    write(page, {"choice": choice(networks), "evidence": section(networks, curve)})
     draw(networks, curve, ROOT / "docs" / "images" / "ranking.png")
-    print(section(networks, curve))
+    print(page.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
 Rows of ``results/ranking_scores.jsonl``: for each network its costs and zero-cost proxies (``costs``), what
 the GHN makes of its graph (``features``, :func:`ghn_init.ranking.properties.features`), and, from the weights
 that the GHN predicts (``ghn``) and from its own initial weights (``own``), accuracy and cross-entropy after
-0, 10, 25 and 50 cheap steps (:func:`ghn_init.ranking.scores.take_steps`), on test images that the truth does
-not use. ``ranking_evidence.py`` makes the table and the plot of them.
+0, 10, 25 and 50 steps that begin with the highest learning rate, on test images that the truth does not use
+(``first_steps.py`` has the cheap steps of a ranking, which begin gently). ``ranking_evidence.py`` makes the
+table and the plot of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from ghn_init.ranking.evidence import Evidence, evidence, logits
 from ghn_init.ranking.progress import fingerprint
 from ghn_init.ranking.properties import features
 from ghn_init.ranking.proxies import on_a_copy
-from ghn_init.ranking.scores import take_steps
 from ghn_init.training.data import ImageData, fashion_mnist
 from ghn_init.training.spaces import Architecture, held_out
 from ghn_init.training.targets import use_batch_statistics
@@ -80,7 +80,7 @@ def after(
     if ghn is not None:
         ghn_init.apply(model, ghn, example_inputs=torch.zeros(2, 3, 32, 32))
     use_batch_statistics(model)
-    losses = take_steps(model, train, 10, CPU, steps=steps, lr=LR) if steps else []
+    losses = abrupt_steps(model, train, steps) if steps else []
     model.eval()
     with torch.no_grad():
         scores = torch.cat([logits(model, inputs, 10) for inputs in data.inputs]).nan_to_num()
@@ -90,6 +90,24 @@ def after(
         "loss": round(float(F.cross_entropy(scores, labels)), 4),
         "losses": [round(loss, 3) for loss in losses],
     }
+
+
+def abrupt_steps(model: nn.Module, data: Evidence, steps: int) -> list[float]:
+    """AdamW with a cosine from the peak to 0, gradient norm at most 1: the losses, before each step."""
+    model.train()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, LR, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    losses = []
+    for step in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(logits(model, data.inputs[step], 10), data.labels[step])
+        loss.backward()
+        losses.append(float(loss.detach()))
+        if torch.isfinite(nn.utils.clip_grad_norm_(parameters, 1.0)):
+            optimizer.step()
+        schedule.step()
+    return losses
 
 
 def cpu_milliseconds(model: nn.Module, repeats: int = 12) -> float:

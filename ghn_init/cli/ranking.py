@@ -45,9 +45,9 @@ def add_commands(commands: Any, common: argparse.ArgumentParser) -> None:
     rank.add_argument("--steps", type=int, default=0, help="cheap training steps before scoring (default 0)")
     rank.add_argument(
         "--start",
-        choices=("predicted", "own"),
+        choices=("predicted", "own", "both"),
         default="predicted",
-        help="weights to begin with: predicted ones (default) or the network's own initial ones",
+        help="weights to begin with: predicted ones (default), the network's own initial ones, or both",
     )
     rank.add_argument(
         "--smooth", action="store_true", help="smooth the scores over alike graphs (20 candidates or more)"

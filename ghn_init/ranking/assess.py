@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from dataclasses import asdict, dataclass
@@ -31,8 +32,8 @@ from ghn_init.training.targets import use_batch_statistics
 
 logger = logging.getLogger("ghn_init")
 
-Start = Literal["predicted", "own"]
-"""The weights that a candidate is scored with, or that its steps begin with."""
+Start = Literal["predicted", "own", "both"]
+"""The weights that a candidate is scored with, or that its steps begin with; ``both``, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def assess(candidate: Candidate, task: Task) -> dict[str, Any]:
     """One candidate's row.
 
     Returns:
-        ``entry``, the fields of :class:`Ranked`; ``right``, which examples it classified correctly;
+        ``entry``, the fields of :class:`Ranked`; ``right``, which examples it classified correctly
+        from each start;
         ``features`` of its graph; and ``misfit``, whether its forward failed on the data's shape and would
         run on inputs of its own.
     """
@@ -77,13 +79,18 @@ def assess(candidate: Candidate, task: Task) -> dict[str, Any]:
             entry, right, graph = _assess(candidate, task)
         entry = {**entry, "seconds": round(time.perf_counter() - start, 3)}
         found = [round(value, 6) for value in features([graph], task.ghn)[0].tolist()]
-        return {"entry": {"error": None, **entry}, "right": pack(right), "features": found, "misfit": False}
+        return {
+            "entry": {"error": None, **entry},
+            "right": list(map(pack, right)),
+            "features": found,
+            "misfit": False,
+        }
     except Exception as error:  # noqa: BLE001 - a candidate's own code raises whatever it likes
         reason = f"{type(error).__name__}: {shorten(str(error), 300, placeholder=' ...')}"
         logger.warning("%s is not ranked: %s", candidate.name, reason)
         entry = asdict(Ranked(candidate.name, error=reason))
         misfit = isinstance(error, TraceError) and _traces(candidate, task, None)
-        return {"entry": entry, "right": "", "features": [], "misfit": misfit}
+        return {"entry": entry, "right": [], "features": [], "misfit": misfit}
 
 
 def takes_data(candidate: Candidate, task: Task) -> bool:
@@ -101,14 +108,19 @@ def _traces(candidate: Candidate, task: Task, inputs: Any) -> bool:
     return True
 
 
-def _assess(candidate: Candidate, task: Task) -> tuple[dict[str, Any], np.ndarray, ArchGraph]:
+def _assess(candidate: Candidate, task: Task) -> tuple[dict[str, Any], list[np.ndarray], ArchGraph]:
     model = candidate.build(task.classes, task.score.shape)
     first = moved(task.score.inputs[0], task.device)
     found: dict[str, Any] = {"name": candidate.name, "parameters": count_parameters(model)}
     meta = any(parameter.is_meta for parameter in model.parameters())
+    if meta and task.start != "predicted":
+        raise ConfigError("a model on the meta device has no weights of its own: use start='predicted'")
+    right = []
     if not meta:
         model.to(task.device)
         found["proxies"] = _proxies(model, task, first)
+    if task.start == "both":
+        right.append(_scored(copy.deepcopy(model), task))
     graph, found["predicted"] = _begun(model, task, example(first), meta)
     if meta:
         found["proxies"] = _proxies(model, task, first)
@@ -116,19 +128,22 @@ def _assess(candidate: Candidate, task: Task) -> tuple[dict[str, Any], np.ndarra
     found["flops"] = forward_flops(model, one[0] if isinstance(one, tuple) else one)
     if task.timed:
         found["latency"] = latency(model, one[0] if isinstance(one, tuple) else one)
+    right.append(_scored(model, task))
+    found["score"] = found["accuracy"] = float(np.mean(right))
+    return found, right, graph
+
+
+def _scored(model: nn.Module, task: Task) -> np.ndarray:
+    """Which images a model classifies correctly after the steps, ``(N,)`` bool."""
     use_batch_statistics(model)
     if task.train is not None:
         take_steps(model, task.train, task.classes, task.device, steps=task.steps, lr=task.lr)
-    right = correct(model, task.score, task.classes, task.device).numpy()
-    found["score"] = found["accuracy"] = float(right.mean())
-    return found, right, graph
+    return correct(model, task.score, task.classes, task.device).numpy()
 
 
 def _begun(model: nn.Module, task: Task, inputs: Any, meta: bool) -> tuple[ArchGraph, float]:
     """Put the weights to start from into a model: its graph, and the share of values that were predicted."""
     if task.start == "own":
-        if meta:
-            raise ConfigError("a model on the meta device has no weights of its own: use start='predicted'")
         return trace(model, inputs, convention=task.ghn.config.graph_convention), 0.0
     place = task.device if meta else False
     report = apply(model, task.ghn, seed=task.seed, materialize=place, example_inputs=inputs)

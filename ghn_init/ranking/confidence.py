@@ -18,7 +18,8 @@ def resampled(right: Sequence[np.ndarray], seed: int) -> np.ndarray:
     """Accuracies on the images and on resamples of them, the same ones for all candidates.
 
     Args:
-        right: Whether each image was classified correctly, ``(N,)`` bool, for each of C candidates.
+        right: Share of the starts from which each image was classified correctly, ``(N,)``, for each of C
+            candidates.
         seed: Of the resamples.
 
     Returns:

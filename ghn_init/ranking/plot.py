@@ -79,7 +79,7 @@ def _meaning(settings: Mapping[str, Any]) -> str:
     """What the scores of a ranking are."""
     if settings.get("estimate") == "trained":
         return "expected accuracy after training (%)"
-    weights = "own" if settings.get("start") == "own" else "predicted"
+    weights = {"own": "own", "both": "own and predicted"}.get(settings.get("start", ""), "predicted")
     after = f"after {settings['steps']} steps from" if settings.get("steps") else "with"
     smooth = ", smoothed" if settings.get("estimate") == "smooth" else ""
     return f"score (% correct {after} {weights} weights{smooth})"

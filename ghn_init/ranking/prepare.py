@@ -37,9 +37,9 @@ def prepare(
         )
     if start not in get_args(Start):
         raise ConfigError(f"start must be one of {', '.join(get_args(Start))}, not {start!r}")
-    if start == "own" and not steps:
+    if start != "predicted" and not steps:
         raise ConfigError(
-            "a network with its own initial weights is at chance without steps: give steps= with start='own'"
+            f"a network with its own initial weights is at chance without steps: give steps= with {start=}"
         )
     for name in proxies:
         proxy_named(name)

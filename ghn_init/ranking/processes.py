@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pickle import Pickler, PicklingError
-from threading import Thread
 from typing import Any
 
 import torch
 
+from ghn_init.children import end_with_parent
 from ghn_init.errors import ConfigError
 from ghn_init.ranking.assess import Task, assess
 from ghn_init.ranking.candidates import Candidate
@@ -100,15 +100,7 @@ def _begin(task: Task) -> None:
     global _task
     torch.set_num_threads(1)
     _task = task
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone: a pool whose owner was killed waits for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()  # a pool whose owner was killed waits for ever
 
 
 def _assess_here(candidate: Candidate) -> dict[str, Any]:

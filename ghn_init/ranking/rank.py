@@ -55,7 +55,7 @@ def rank(
     listed with its reason and the others are ranked.
 
     That is quick and tells broken networks from sound ones. What agreed best with training where it was
-    measured (docs/ranking.md): ``start="own", steps=50, smooth=True``, and ``trained=`` besides.
+    measured (docs/ranking.md): ``start="both", steps=50, smooth=True``, and ``trained=`` besides.
 
     Args:
         models: Name → candidate, or candidates: modules (on the meta device too), timm names, callables
@@ -64,7 +64,8 @@ def rank(
         ghn: As for :func:`ghn_init.apply`. It must predict as many classes as the data has.
         images: Examples that score a candidate, in whole batches.
         batch_size: Of data that comes as tensors.
-        start: Weights to begin with: ``predicted`` by the GHN, or the candidate's ``own`` initial ones.
+        start: Weights to begin with: ``predicted`` by the GHN, the candidate's ``own`` initial ones, or
+            ``both``, whose accuracies are averaged.
         steps: Cheap training steps before scoring; 0 scores the prediction itself.
         lr: Their peak learning rate (AdamW).
         train_data: What the steps train on; by default every second batch of ``data``, which then does not
@@ -145,7 +146,8 @@ def ranking_of(
     failed = [Ranked(**row["entry"]) for row in rows if row["entry"]["error"] is not None]
     if passed:
         images = len(task.score)
-        scores = resampled([unpack(row["right"], images) for row in passed], task.seed)
+        hits = [np.mean([unpack(part, images) for part in row["right"]], axis=0) for row in passed]
+        scores = resampled(hits, task.seed)
         if smooth or trained:
             scores = _estimated(passed, scores, trained, task.seed)
         entries = with_intervals(entries, scores)

@@ -129,6 +129,20 @@ def test_trained_candidates_are_as_they_are_and_the_others_in_between(plain, wid
     assert found.settings["estimate"] == "trained"
 
 
+def test_both_starts_are_averaged(widths, plain):
+    some = {name: widths[name] for name in list(widths)[:3]}
+    images = fashion_mnist("test").head(128)
+    by_start = {
+        s: rank(some, images, "bundled", **{**QUICK, "start": s}) for s in ("predicted", "own", "both")
+    }
+    for name in some:
+        predicted, own, both = (by_start[start][name] for start in ("predicted", "own", "both"))
+        assert own.score == plain[name].score
+        assert both.score == pytest.approx((predicted.score + own.score) / 2)
+        assert both.low <= both.score <= both.high
+        assert both.predicted == predicted.predicted > 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -138,7 +152,7 @@ def test_trained_candidates_are_as_they_are_and_the_others_in_between(plain, wid
         ({"trained": {"net 99": 0.5}}, "'net 99', which is no candidate"),
         ({"trained": {f"net {i}": 80 for i in range(2, 22)}}, "must be between 0 and 1; one is 80"),
         ({"start": "own", "steps": 0}, "give steps="),
-        ({"start": "luck"}, "start must be one of predicted, own"),
+        ({"start": "luck"}, "start must be one of predicted, own, both"),
     ],
 )
 def test_wrong_arguments_are_named_before_anything_is_built(widths, options, said):

@@ -33,7 +33,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- search: [^>]*-->\n).*?(<!-- end of search -->)", re.DOTALL)
 FAMILIES = ("cells", "mobile")
 BUDGET = {"max_parameters": 100_000, "max_flops": 2e7}
-EVALUATIONS, IMAGES, TOP, UPDATES = 40, 500, 3, 400
+EVALUATIONS, IMAGES, TOP, UPDATES = 30, 320, 3, 400
 
 
 def parts() -> tuple[ImageData, ImageData]:
@@ -77,7 +77,7 @@ def study() -> list[dict[str, Any]]:
     ranking, models = search(
         *(FAMILIES, scoring, "bundled"),
         **{"evaluations": EVALUATIONS, "images": IMAGES, **BUDGET},
-        **{"start": "own", "steps": 50, "smooth": True, "train_data": "fashion-mnist"},
+        **{"start": "both", "steps": 50, "smooth": True, "train_data": "fashion-mnist"},
         resume=RESULTS / "search_study.jsonl",
     )
     return [*rows(ranking, models, test, "search"), *rows(*drawn_at_random(), test, "at random")]

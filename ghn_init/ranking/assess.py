@@ -33,7 +33,7 @@ from ghn_init.training.targets import use_batch_statistics
 logger = logging.getLogger("ghn_init")
 
 Start = Literal["predicted", "own", "both"]
-"""The weights that a candidate is scored with, or that its steps begin with; ``both``, one after the other."""
+"""The weights that a candidate is scored with, or that its steps begin with; or one after the other."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,14 +32,12 @@ def take_steps(
     *,
     steps: int,
     lr: float,
-    cycle: int | None = None,
-    on_step: Callable[[int], None] | None = None,
 ) -> None:
     """Train in place as the first steps of the recipe do: AdamW, gradient norm at most 1, batches in order.
 
-    The learning rate rises to ``lr`` over the first tenth of the whole cycle, of which only ``steps`` are
-    taken: from its peak at once, networks with attention learn little in so few steps. A step whose gradient
-    is not finite is left out.
+    The steps are the first eighth of a cycle, whose learning rate rises to ``lr`` over a tenth: from its
+    peak at once, networks with attention learn little in so few steps. A step whose gradient is not finite is
+    left out.
 
     Args:
         model: Anything that takes the inputs and gives logits.
@@ -50,14 +46,11 @@ def take_steps(
         device: Of the model.
         steps: Updates.
         lr: Peak learning rate.
-        cycle: Updates of the whole cycle; by default eight times ``steps``.
-        on_step: Called after each update with its number.
     """
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr, weight_decay=0.02)
-    whole = cycle or 8 * steps
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=whole, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=8 * steps, pct_start=0.1)
     with torch.enable_grad():
         for step in range(steps):
             index = step % len(data.labels)
@@ -67,5 +60,3 @@ def take_steps(
             if torch.isfinite(nn.utils.clip_grad_norm_(parameters, 1.0)):
                 optimizer.step()
             schedule.step()
-            if on_step is not None:
-                on_step(step + 1)

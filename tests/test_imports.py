@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "copying": set(),
     "parallel": {"copying"},
     "isolation": set(),
+    "children": set(),
     "assets": set(),
     "logging": set(),
     "graph": {"assets", "errors", "extras"},
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "coverage": {
         "accounting",
         "assign",
+        "children",
         "default",
         "errors",
         "ghn",
@@ -63,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ranking": {
         *(
             "api",
+            "children",
             "default",
             "errors",
             "extras",

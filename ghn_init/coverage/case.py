@@ -35,3 +35,7 @@ class UnavailableError(Exception):
 
     Such a model is listed with the message and counts neither as covered nor as failed.
     """
+
+
+class OutOfTimeError(BaseException):
+    """Raised in a model's process when its CPU time is spent. No handler of common errors holds it up."""

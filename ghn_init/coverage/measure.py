@@ -7,7 +7,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 
 from ghn_init.accounting import account
 from ghn_init.assign import Outcome, bind
-from ghn_init.coverage.case import Case, UnavailableError
+from ghn_init.coverage.case import Case, OutOfTimeError, UnavailableError
 from ghn_init.coverage.edges import Comparison, compare_edges
 from ghn_init.coverage.sanity import account_problems, graph_problems, recording_problems
 from ghn_init.errors import GHNInitError
@@ -79,7 +79,7 @@ def measure(case: Case, ghn: GHN, *, export: bool = False) -> Row:
             _measure(case, ghn, stages, row, export=export)
     except UnavailableError as error:
         row = {"unavailable": _one_line(error)}
-    except Exception as error:  # noqa: BLE001 - whatever a model does is a result
+    except (Exception, OutOfTimeError) as error:  # noqa: BLE001 - whatever a model does is a result
         row["error"] = describe(error, stages.now)
     row["seconds"] = stages.seconds
     return row
@@ -114,7 +114,7 @@ def _compare(case: Case, model: nn.Module, row: Row) -> list[str]:
     """Note in the row what ``torch.export`` says; where the two differ."""
     try:
         found = compare_edges(model, case.inputs(model) if case.inputs else None)
-    except TimeoutError as error:
+    except OutOfTimeError as error:
         found = Comparison(refusal=str(error))
     row["export"] = "fails" if found.refusal else "differs" if found.problems else "agrees"
     if found.refusal:
@@ -129,7 +129,9 @@ def _traced(case: Case, ghn: GHN, stages: Stages, row: Row) -> tuple[nn.Module, 
     for device in ("meta", "cpu"):
         row["built"] = device
         try:
-            with stages("build"), torch.device(device), torch.random.fork_rng():
+            # Code that is scripted while a model is built cannot be under a device context.
+            place = torch.device("meta") if device == "meta" else nullcontext()
+            with stages("build"), place, torch.random.fork_rng():
                 torch.manual_seed(0)
                 model = unwrapped(case.build())
             with stages("trace"):

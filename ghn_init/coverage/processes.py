@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 
+from ghn_init.children import end_with_parent
 from ghn_init.coverage import suites
+from ghn_init.coverage.case import OutOfTimeError
 from ghn_init.coverage.measure import Row, measure
 from ghn_init.default import resolve_ghn
 
 Key = tuple[str, str]
 """Suite and name of a case."""
 
-_WALL = 10
+_WALL, _WALL_AT_LEAST = 10, 120
 """Wall-clock seconds for each CPU second of the limit: a process that sleeps is ended too."""
 
 
@@ -87,13 +89,17 @@ def _start(context: Any, key: Key, settings: Settings) -> _Running:
     process = context.Process(target=_child, args=(theirs, key, settings), daemon=True)
     process.start()
     theirs.close()
-    return _Running(process, ours, key, time.monotonic() + _WALL * settings.seconds + 30)
+    return _Running(process, ours, key, time.monotonic() + _wall(settings))
+
+
+def _wall(settings: Settings) -> float:
+    return _WALL * settings.seconds + _WALL_AT_LEAST
 
 
 def _finish(running: _Running, settings: Settings, *, done: bool) -> Row:
     row: Row
     if not done:
-        row = {"error": _error("TimeoutError", f"no result after {_WALL * settings.seconds:.0f} s")}
+        row = {"error": _error("TimeoutError", f"no result after {_wall(settings):.0f} s")}
     else:
         try:
             row = running.pipe.recv()
@@ -123,6 +129,7 @@ def _error(kind: str, message: str) -> dict[str, str]:
 
 def _child(pipe: Connection, key: Key, settings: Settings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
+    end_with_parent()
     torch.set_num_threads(1)
     logging.getLogger("ghn_init").setLevel(logging.ERROR)  # reasons are in the row
     _silence()
@@ -144,7 +151,7 @@ def _silence() -> None:
 def _set_limits(settings: Settings) -> None:
     def out_of_time(number: int, frame: Any) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))  # the rest of the time tells what happened
-        raise TimeoutError(f"more than {settings.seconds:.0f} CPU seconds")
+        raise OutOfTimeError(f"more than {settings.seconds:.0f} CPU seconds")
 
     signal.signal(signal.SIGXCPU, out_of_time)
     spent = time.process_time()

@@ -37,6 +37,13 @@ def spin():
         pass
 
 
+def sleep():
+    """Tell that it begins, if someone listens, then sleep."""
+    if pipe := os.environ.get("GHN_INIT_TEST_PIPE"):
+        os.write(int(pipe), b".")
+    time.sleep(600)
+
+
 def miss():
     raise UnavailableError("needs a package")
 
@@ -57,5 +64,5 @@ def cases():
     yield Case("leaves", "bad", lambda: Layer(lambda: os._exit(3)), inputs)
     yield Case("eats", "bad", lambda: Layer(eat), inputs)
     yield Case("spins", "bad", lambda: Layer(spin), inputs)
-    yield Case("sleeps", "slow", lambda: Layer(lambda: time.sleep(600)), inputs)
+    yield Case("sleeps", "slow", lambda: Layer(sleep), inputs)
     yield Case("missing", "absent", miss)

@@ -46,7 +46,7 @@ class Execution:
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             if self.known:
                 raise
-            failure = error
+            first = failure = error
         for prepare in (self._adjust, self._guess_sizes):
             try:
                 if prepare():
@@ -59,12 +59,18 @@ class Execution:
         shapeless = isinstance(failure, NotImplementedError) or _is_custom(self.func)
         if shapeless and sum(tensor.numel() for tensor in self.inputs) <= _ZERO_ELEMENTS:
             return self._on_zeros(args, kwargs)
-        raise failure
+        raise first
 
     def _on_zeros(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The result of an operation that cannot tell its shapes, as stand-ins shaped as for zeros."""
+        """The result of an operation that cannot tell its shapes, as stand-ins shaped as for zeros.
+
+        Known values (the window of a spectrogram) are not replaced.
+        """
         self.zeros = {
-            id(tensor): torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu") for tensor in self.inputs
+            id(tensor): tensor
+            if self.links[id(tensor)].known
+            else torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu")
+            for tensor in self.inputs
         }
         self.back = {id(self.zeros[id(tensor)]): tensor for tensor in self.inputs}
         own = {id(tensor) for tensor in self.inputs}
@@ -147,6 +153,16 @@ class Execution:
         if stand_in is not tensor:
             self.back[id(stand_in)] = tensor
         return stand_in
+
+
+def makes_few(most: int, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a factory's result has at most so many elements, or nobody knows how many."""
+    if func in (torch.tensor, torch.asarray, torch.as_tensor):
+        return True
+    try:
+        return func(*args, **{**kwargs, "device": "meta"}).numel() <= most
+    except (TypeError, RuntimeError, NotImplementedError):
+        return True
 
 
 def _is_custom(func: Any) -> bool:

@@ -23,6 +23,7 @@ class Guesses:
         places: Places in the code that asked them, in the order of their last question.
         where: Module paths that asked for a value.
         positions: Whether places of values that nobody computed were asked for: all of them were told.
+        selected: Whether a mask that nobody computed selected elements: it took all of them.
     """
 
     truth: bool = False
@@ -31,6 +32,7 @@ class Guesses:
     places: dict[str, None] = field(default_factory=dict)
     where: list[str] = field(default_factory=list)
     positions: bool = False
+    selected: bool = False
 
     def values(self, tensor: Tensor, path: str) -> Tensor:
         """A CPU tensor that stands for the tensor's value: ``truth`` for booleans, else ones.

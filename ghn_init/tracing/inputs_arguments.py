@@ -16,8 +16,11 @@ from ghn_init.tracing.inputs_layers import first_layers
 Chosen = Mapping[str, Any]
 """The arguments that were chosen before."""
 
-REGIONS = 4
+Parameters = Mapping[str, inspect.Parameter]
+
+ENTITIES = REGIONS = 4
 CLASSES = 3
+_POINT_LABELS = [1, 0, -1]  # on the object, beside it, none
 
 
 def width(spec: Spec, *names: str) -> int:
@@ -99,12 +102,27 @@ def _whole_image_mask(spec: Spec, chosen: Chosen) -> Any:
     return None if image is None or image.dim() != 5 else torch.ones(image.shape[:2], dtype=torch.bool)
 
 
-def _widest_layer(spec: Spec, chosen: Chosen) -> Tensor:
-    """Hidden states for the linear layer that reduces its input the most."""
-    layers = [layer for layer in first_layers(spec.model) if isinstance(layer, nn.Linear)]
-    ratio = {layer: layer.in_features / layer.out_features for layer in layers}
-    widest = max(layers, key=lambda layer: (ratio[layer], -layers.index(layer)), default=None)
-    return spec.floats(BATCH, LENGTH, width(spec) if widest is None else widest.in_features)
+def _taken_first(name: str) -> Callable[[Spec, Chosen], Any]:
+    """Maker of hidden states as wide as the first layer of the part whose forward takes them first."""
+
+    def make(spec: Spec, chosen: Chosen) -> Any:
+        del chosen
+        for module in list(spec.model.modules())[1:]:
+            names = list(inspect.signature(module.forward).parameters)
+            layer = next(first_layers(module), None) if names[:1] == [name] else None
+            if isinstance(layer, nn.Linear):
+                return spec.floats(BATCH, LENGTH, layer.in_features)
+        return None
+
+    return make
+
+
+def _of_action_expert(spec: Spec, chosen: Chosen) -> Tensor:
+    """Embedded actions of the width of the part that takes them, if it has a configuration of its own."""
+    del chosen
+    parts = [value for name, value in vars(spec.config).items() if name in ("dit_config", "action_config")]
+    size = Spec(spec.model, parts[0] if parts else spec.config).number("hidden_size", "d_model", default=64)
+    return spec.floats(BATCH, spec.number("chunk_size", default=LENGTH), size)
 
 
 def _image_count(spec: Spec, chosen: Chosen) -> Any:
@@ -139,11 +157,27 @@ def _series_mask(spec: Spec, chosen: Chosen) -> Any:
     return None if past is None else torch.zeros(past.shape, dtype=torch.long)
 
 
+def _points(spec: Spec, chosen: Chosen) -> Any:
+    """Prompts of a mask decoder ``(2, 1, points, 2)``: one object in each image."""
+    return None if "pixel_values" not in chosen else spec.floats(BATCH, 1, len(_POINT_LABELS), 2)
+
+
+def _with_points(make: Callable[[Spec, Chosen], Any]) -> Callable[[Spec, Chosen], Any]:
+    """Maker of what goes with points."""
+    return lambda spec, chosen: make(spec, chosen) if "input_points" in chosen else None
+
+
+def _coarse_mask(spec: Spec, chosen: Chosen) -> Tensor:
+    """Masks of a quarter of the image's sides ``(2, 1, height, width)``."""
+    height, width = chosen["pixel_values"].shape[-2:]
+    return spec.floats(BATCH, 1, height // 4, width // 4)
+
+
 COMPANIONS: dict[str, Callable[[Spec, Chosen], Any]] = {
     "encoder_hidden_states": _hidden("encoder_hidden_size", "cross_attention_dim", "hidden_size", "d_model"),
     "query_embeds": _hidden("hidden_size", "d_model", count=("num_query_tokens", "num_queries")),
     "inputs_embeds": _hidden("hidden_size", "d_model"),
-    "action_embeds": _hidden("hidden_size", "d_model", count=("chunk_size",)),
+    "action_embeds": _of_action_expert,
     "inputs": _hidden("d_model", "hidden_size"),
     "noise_embeds": _hidden("hidden_size", "d_model"),
     "context_hidden_states": _first_layer(steps_last=False),
@@ -172,6 +206,8 @@ COMPANIONS: dict[str, Callable[[Spec, Chosen], Any]] = {
     "high_res_pixel_values": _large_images,
     "protein_input_ids": _ids(),
     "protein_attention_mask": _ones(),
+    "entity_ids": lambda spec, chosen: torch.ones(BATCH, ENTITIES, dtype=torch.long),
+    "entity_position_ids": lambda spec, chosen: torch.ones(BATCH, ENTITIES, 2, dtype=torch.long),
     "pixel_mask": _pixel_mask,
     "pixel_attention_mask": _pixel_mask,
     "image_attention_mask": _image_count,
@@ -187,6 +223,10 @@ COMPANIONS: dict[str, Callable[[Spec, Chosen], Any]] = {
     "future_time_features": _past("num_time_features", steps="future"),
     "freq": lambda spec, chosen: torch.zeros(BATCH, 1, dtype=torch.long),
     "attention_mask": _token_mask,
+    "input_points": _points,
+    "input_labels": _with_points(lambda spec, chosen: torch.tensor([[_POINT_LABELS]] * BATCH)),
+    "input_boxes": _with_points(lambda spec, chosen: spec.floats(BATCH, 1, 4)),
+    "input_masks": _with_points(_coarse_mask),
 }
 """Argument → maker; it may look at the arguments chosen before, and gives ``None`` where it does not fit."""
 
@@ -194,30 +234,37 @@ NEEDED = (
     *("visual_feats", "visual_pos", "visual_embeds", "visual_token_type_ids", "image_attention_mask"),
     *("states", "actions", "rewards", "returns_to_go", "timesteps", "decoder_input_values"),
     *("qformer_input_ids", "bbox", "high_res_pixel_values", "protein_input_ids", "protein_attention_mask"),
+    *("entity_ids", "entity_position_ids"),
 )
 """Optional arguments without which a part of the model, or all of it, does not run."""
 
 
 ALTERNATIVES: dict[str, Callable[[Spec, Chosen], Any]] = {
     "pixel_attention_mask": _whole_image_mask,
-    "context_hidden_states": _widest_layer,
+    "context_hidden_states": _taken_first("context_hidden_states"),
 }
 """What an argument may be instead."""
 
 
 def complete(
-    spec: Spec, chosen: dict[str, Any], *, everything: bool = False, alternatives: bool = False
+    spec: Spec,
+    chosen: dict[str, Any],
+    parameters: Parameters,
+    *,
+    everything: bool = False,
+    alternatives: bool = False,
 ) -> dict[str, Any]:
-    """Add values for the arguments that the forward requires, and for those that reach more of the model.
+    """Add values for the arguments that a method requires, and for those that reach more of the model.
 
     Args:
         spec: The model and its configuration.
         chosen: Arguments so far.
+        parameters: Those of the method.
         everything: Add every optional argument too that a maker knows.
         alternatives: Prefer what an argument may be instead.
     """
     found = dict(chosen)
-    for name, parameter in inspect.signature(spec.model.forward).parameters.items():
+    for name, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if name in found or not (required or name in NEEDED or (everything and name in _SAFE)):
             continue
@@ -240,4 +287,5 @@ _SAFE = (
     "pixel_attention_mask",
     "speaker_embeddings",
     "attention_mask",
+    *("input_points", "input_labels", "input_boxes", "input_masks"),
 )

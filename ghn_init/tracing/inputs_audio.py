@@ -22,6 +22,7 @@ _BINS = (
     "num_mels",
     "n_mels",
     "input_dim",
+    "input_feat_size",
 )
 _MASKS = ("input_features_mask", "feature_attention_mask", "padding_mask", "input_values_mask")
 # A second at 16 kHz, two at 24 kHz, and windows of 1280 and 1920 samples fit one or the other.
@@ -43,12 +44,21 @@ def audio_inputs(spec: Spec, accepted: Container[str], values: str) -> Iterator[
         for name in _MASKS:
             if name in accepted:
                 kwargs[name] = torch.ones(BATCH, steps, dtype=torch.long)
+        if "input_values" in accepted and values != "input_values":
+            # The wave that the features were taken from.
+            wave = spec.floats(BATCH, 1, steps * spec.number("hop_length", default=_HOP))
+            kwargs["input_values"] = wave
+            if "padding_mask" in kwargs:
+                kwargs["padding_mask"] = torch.ones(wave.shape, dtype=torch.long)
         if "chunk_sample_lengths" in accepted:
             kwargs["chunk_sample_lengths"] = torch.full((BATCH,), _HOP * steps)
         if "audio_mel_mask" in accepted:
             kwargs["audio_mel_mask"] = torch.zeros(BATCH, steps, dtype=torch.bool)
         yield kwargs
         if len(kwargs) > 1:
+            masks = [name for name in _MASKS if name in kwargs]
+            if masks:
+                yield {**kwargs, **{name: kwargs[name].bool() for name in masks}}
             yield {values: value}
 
 

@@ -17,8 +17,9 @@ _GRIDS = ("image_grid_thw", "grid_thw", "video_grid_thw")
 _MERGES = ("merge_sizes", "image_merge_sizes", "video_merge_sizes")
 _POSITIONS = ("pixel_position_ids", "image_position_ids", "video_position_ids")
 _PATCHED = (*_GRIDS, *_POSITIONS, "spatial_shapes", "target_sizes", "flattened_patches")
-_SIZES = ("image_size", "img_size", "input_size", "crop_size")
+_SIZES = ("image_size", "img_size", "input_size", "crop_size", "max_img_size")
 _FRAMES = ("num_frames", "frames_per_clip")
+_PATCHES = 16
 _COMMON_SIDES = (224, 256, 448, 512, 640, 1536)
 
 
@@ -33,6 +34,8 @@ def image_inputs(spec: Spec, accepted: Container[str], values: str) -> Iterator[
     if any(name in accepted for name in _PATCHED):
         yield from _patches(spec, accepted, values)
         return
+    if "aspect_ratio_ids" in accepted:
+        yield from _tiles(spec, values)
     clip = values.endswith("_videos")
     for image in whole_images(spec):
         sizes = {"image_sizes": _sizes(*image.shape[-2:])} if "image_sizes" in accepted else {}
@@ -42,10 +45,24 @@ def image_inputs(spec: Spec, accepted: Container[str], values: str) -> Iterator[
             yield {values: torch.stack([image] * frames, 1), **sizes}
         if sizes:
             yield {values: image}
-            # A whole image beside its tiles, of which there is one in an image of the tower's size, or two.
-            for tiles in (2, 3):
-                wide = _sizes(image.shape[-2], image.shape[-1] * (tiles - 1))
-                yield {values: torch.stack([image] * tiles, 1), "image_sizes": wide}
+            # A whole image beside its tiles: one in an image of the tower's size, or two, or two by two.
+            for down, across in ((1, 1), (1, 2), (2, 2)):
+                large = _sizes(image.shape[-2] * down, image.shape[-1] * across)
+                yield {values: torch.stack([image] * (1 + down * across), 1), "image_sizes": large}
+    if not clip:
+        for width, _ in _patch_shapes(spec):
+            yield {values: spec.floats(BATCH * _PATCHES, width)}
+
+
+def _tiles(spec: Spec, values: str) -> Iterator[dict[str, Any]]:
+    """One image a sample, in tiles ``(2, 1, tiles, channels, height, width)`` of the first known layout."""
+    tiles = spec.number("max_num_tiles", default=4)
+    for image in whole_images(spec):
+        yield {
+            values: torch.stack([image] * tiles, 1).unsqueeze(1),
+            "aspect_ratio_ids": torch.ones(BATCH, 1, dtype=torch.long),
+            "aspect_ratio_mask": torch.ones(BATCH, 1, tiles, dtype=torch.long),
+        }
 
 
 def whole_images(spec: Spec) -> Iterator[Tensor]:
@@ -138,7 +155,9 @@ def _patches(spec: Spec, accepted: Container[str], values: str) -> Iterator[dict
                 strip = spec.floats(1, channels, height, across * BATCH * side * side)
                 yield {values: strip, "target_sizes": _sizes(side, side)}
         elif "flattened_patches" in accepted:
-            yield {"flattened_patches": spec.floats(BATCH, side * side, width)}
+            # Column and row may stand before a patch's values.
+            for before in (0, 2):
+                yield {"flattened_patches": spec.floats(BATCH, side * side, before + width)}
         else:
             yield {values: spec.floats(BATCH, side * side, width), **_places(accepted, values, side)}
 
@@ -220,6 +239,6 @@ def _patched_part(model: nn.Module) -> nn.Module:
             names = inspect.signature(module.forward).parameters
         except (TypeError, ValueError):
             continue
-        if is_patched(names) and ("pixel_values" in names or "hidden_states" in names):
+        if is_patched(names) and not {"pixel_values", "hidden_states", "flattened_patches"}.isdisjoint(names):
             return _patched_part(module)
     return model

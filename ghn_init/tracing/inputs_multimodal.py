@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.errors import TraceError
-from ghn_init.tracing.inputs_arguments import COMPANIONS, complete
+from ghn_init.tracing.inputs_arguments import COMPANIONS, Parameters, complete
 from ghn_init.tracing.inputs_audio import AUDIO, audio_inputs
 from ghn_init.tracing.inputs_config import BATCH, MAKERS, Spec, decoder_tokens, is_config, tokens
 from ghn_init.tracing.inputs_images import image_inputs, is_patched
 from ghn_init.tracing.recorder import record
 
-_TRIES = 48
+_TRIES, _TRIES_ALONE = 48, 12
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,15 @@ def from_modalities(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[st
         name in accepted for name in (*COMPANIONS, "past_values") if name not in _COMMON
     ):
         return
+    first: list[dict[str, Any]] = []
     for chosen in _choices(parts):
-        yield from _combined(spec, chosen, accepted)
+        for kwargs in _combined(spec, chosen, accepted):
+            first = [*first, kwargs][:_TRIES_ALONE]
+            yield (), kwargs
+    # Some forwards work for a batch of one only.
+    for kwargs in first:
+        if all(len(value) == BATCH for value in kwargs.values()):
+            yield (), {name: value[:1] for name, value in kwargs.items()}
 
 
 def _choices(parts: list[_Part]) -> list[list[_Part]]:
@@ -109,9 +116,7 @@ def _choices(parts: list[_Part]) -> list[list[_Part]]:
     return [parts, *([known] if 0 < len(known) < len(parts) else []), *alone]
 
 
-def _combined(
-    spec: Spec, parts: list[_Part], accepted: Container[str]
-) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+def _combined(spec: Spec, parts: list[_Part], accepted: Parameters) -> Iterator[dict[str, Any]]:
     """Keyword arguments with these modalities."""
     text = _text(spec, parts, accepted)
     combined = itertools.product(*(part.candidates for part in parts))
@@ -122,10 +127,10 @@ def _combined(
             kwargs["past_values"] = MAKERS["past_values"](spec)
         tried: list[dict[str, Any]] = []
         for everything, alternatives in ((False, False), (True, False), (True, True)):
-            found = complete(spec, kwargs, everything=everything, alternatives=alternatives)
+            found = complete(spec, kwargs, accepted, everything=everything, alternatives=alternatives)
             if not any(_same(found, other) for other in tried):
                 tried.append(found)
-                yield (), found
+                yield found
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -148,7 +153,8 @@ def _part(spec: Spec, modality: Modality, accepted: Container[str]) -> _Part | N
     names = inspect.signature(getattr(spec.model, method)).parameters
     known_as = (values, *modality.values, *_MODALITIES[0].values)
     inner = next((name for name in known_as if name in names), values)
-    for inputs in itertools.islice(_inputs(spec, modality, names, inner), _TRIES):
+    for found in itertools.islice(_inputs(spec, modality, names, inner), _TRIES):
+        inputs = complete(spec, found, names)
         count = _count(spec.model, method, inputs)
         if count:
             token = spec.find(*modality.tokens)

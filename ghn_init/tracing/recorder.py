@@ -22,6 +22,8 @@ from ghn_init.tracing.values import Binding, StandIns, bind, map_tensors, tensor
 
 logger = logging.getLogger("ghn_init")
 _REVISIONS = 6
+UNUSED = "not used by this forward"
+"""Why a parameter is unreached of which no operation takes the value."""
 
 
 class _How(NamedTuple):
@@ -181,7 +183,7 @@ def _close(model: nn.Module, copied: MetaCopy, recorder: Recorder, outputs: Sequ
     _prune(recorder.graph)
     kept = _attributes(recorder.graph)
     unreached = {
-        name: "its result does not reach the output" if name in used else "not used by this forward"
+        name: "its result does not reach the output" if name in used else UNUSED
         for name in copied.parameters
         if name not in kept
     }

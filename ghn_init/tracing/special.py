@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ghn_init.tracing.selection import getitem, positions, reshape, setitem, where
 from ghn_init.tracing.unknown_sizes import grouped_mm, recurrent, repeat_interleave, split
 from ghn_init.tracing.values import map_tensors, tensors_in
 
@@ -98,55 +99,6 @@ def _from_guess(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: di
     return func(*map_tensors(args, guess), **map_tensors(kwargs, guess))
 
 
-def _positions(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``nonzero`` and its kin: where nobody computed the values, every position counts."""
-    if recorder.link(args[0]).known:
-        return recorder.call(func, args, kwargs)
-    recorder.guesses.positions = True
-    every = torch.ones(args[0].shape, dtype=torch.bool, device="cpu")
-    return recorder.call_known(func, args, kwargs, lambda: func(every, *args[1:], **kwargs))
-
-
-def _where(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if len(args) + len(kwargs) == 1:
-        return _positions(recorder, func, args or tuple(kwargs.values()), {})
-
-    def run(condition: Tensor, *values: Any, **more: Any) -> Tensor:
-        # Meta tensors refuse masks of uint8, which CPU tensors take.
-        return func(condition.bool() if condition.dtype is torch.uint8 else condition, *values, **more)
-
-    return recorder.call(func, args, kwargs, run=run if args else None)
-
-
-def _getitem(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Indexing: a mask or a slice bound whose value nobody computed selects everything."""
-
-    def run(tensor: Tensor, index: Any, *value: Any) -> Any:
-        def whole(part: Tensor) -> Tensor:
-            if part.dtype is torch.bool and recorder.stand_ins.made(part):
-                return torch.ones(part.shape, dtype=torch.bool, device="cpu")
-            return part
-
-        def bounded(part: Any) -> Any:
-            unknown = isinstance(part, slice) and any(
-                recorder.stand_ins.made(end) for end in tensors_in(part)
-            )
-            return slice(None) if unknown else part
-
-        index = tuple(map(bounded, index)) if isinstance(index, tuple) else bounded(index)
-        index = map_tensors(index, whole)
-        if isinstance(index, Tensor) and not value and recorder.stand_ins.made(tensor):
-            # Looked up by the positions, a mask would take 8 bytes per dimension of each element it selects.
-            if index.dtype is torch.bool and index.shape == tensor.shape[: index.dim()]:
-                return tensor.new_empty(int(index.sum()), *tensor.shape[index.dim() :])
-            # Positions that were all told may have been counted over one class more than there are weights.
-            if recorder.guesses.positions and index.dim() == 0 and not recorder.stand_ins.made(index):
-                index = index % tensor.shape[0]
-        return func(tensor, index, *value)
-
-    return recorder.call(func, args, kwargs, run=run)
-
-
 def _filled(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A new tensor of another's shape: it depends on no value of that tensor."""
     return recorder.call_fresh(func, args, kwargs)
@@ -228,12 +180,14 @@ SPECIAL: dict[Any, Handler] = {
     Tensor.cpu: _same,
     Tensor.pin_memory: _same,
     Tensor.to: _to,
-    Tensor.nonzero: _positions,
-    torch.nonzero: _positions,
-    torch.argwhere: _positions,
-    torch.where: _where,
-    Tensor.__getitem__: _getitem,
-    Tensor.__setitem__: _getitem,
+    Tensor.nonzero: positions,
+    torch.nonzero: positions,
+    torch.argwhere: positions,
+    torch.where: where,
+    Tensor.__getitem__: getitem,
+    Tensor.__setitem__: setitem,
+    Tensor.reshape: reshape,
+    torch.reshape: reshape,
     Tensor.view_as: _shaped_as(Tensor.view),
     Tensor.reshape_as: _shaped_as(Tensor.reshape),
     Tensor.expand_as: _shaped_as(Tensor.expand),

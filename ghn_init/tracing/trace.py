@@ -19,11 +19,11 @@ from ghn_init.tracing.inputs import Inputs, candidate_inputs, given_inputs, no_i
 from ghn_init.tracing.leaf import Leaves, Substitute, find_leaves, inside
 from ghn_init.tracing.lower import lower
 from ghn_init.tracing.partial import Attempt, Partial, brief, closed_parts, nothing_reached, record_partly
-from ghn_init.tracing.recorder import Recording, record
+from ghn_init.tracing.recorder import UNUSED, Recording, record
 from ghn_init.wrappers import unwrapped
 
 logger = logging.getLogger("ghn_init")
-_KEEPING_INPUTS = 3
+_KEEPING_INPUTS, _MORE_INPUTS = 3, 4
 Method = Literal["auto", "recorder", "fake", "export"]
 
 
@@ -163,6 +163,25 @@ def record_model(
     return _first_success(model, methods, candidates, given, leaves)
 
 
+def _fullest(
+    recording: Recording, later: Iterable[Inputs], attempt: Callable[[Inputs], Recording]
+) -> Recording:
+    """The recording, or one of the next candidates with more arguments that reaches more of the model."""
+
+    def missed(found: Recording) -> int:
+        return sum(len(found.parameters[name]) > 1 for name, why in found.unreached.items() if why == UNUSED)
+
+    for inputs in islice(later if missed(recording) else (), _MORE_INPUTS):
+        if recording.inputs[1].keys() < inputs[1].keys():
+            try:
+                other = attempt(inputs)
+            except TraceError as error:
+                logger.debug("More arguments fail: %s", error)
+                continue
+            recording = min(recording, other, key=missed)
+    return recording
+
+
 def _first_success(
     model: nn.Module,
     methods: list[str],
@@ -172,11 +191,18 @@ def _first_success(
 ) -> Recording:
     """The first front-end on the first inputs that works; all inputs go to the first front-end first."""
     failures: list[tuple[Inputs, TraceError]] = []
-    for inputs in candidates:
+    waiting = iter(candidates)
+
+    def attempt(inputs: Inputs) -> Recording:
+        return replace(_FRONT_ENDS[methods[0]](model, *inputs, leaves), inputs=inputs)
+
+    for inputs in waiting:
         try:
-            return replace(_FRONT_ENDS[methods[0]](model, *inputs, leaves), inputs=inputs)
+            recording = attempt(inputs)
         except TraceError as error:
             failures.append((inputs, error))
+        else:
+            return _fullest(recording, waiting, attempt)
     if not failures:
         raise no_inputs(model)
     inputs, first = failures[0]

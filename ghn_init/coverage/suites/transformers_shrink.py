@@ -40,7 +40,7 @@ _ACTIVE = re.compile(
     r"(num_experts_per_tok(en)?|moe_topk|moe_k|top_k_experts|moe_top_k|top_k|num_selected_experts)"
 )
 _EXPERT_GROUPS = re.compile(r"(n_group|topk_group|num_expert_group|num_limited_groups)")
-_TABLE = re.compile(r"vocab_size")
+_TABLE = re.compile(r"(entity_)?vocab_size(_per_layer_input)?")
 _INDICES = re.compile(r"\w*(indices|indexes|layer_ids|layers_idx)")
 
 

@@ -124,7 +124,7 @@ class Call:
             return merge(self.flow(value) for value in (*data, weight, bias))
         preds = union(self.tokens(value) for value in data)
         if weight is not None and held.live:
-            return Flow(sources=union((preds, held.sources, shift.sources)))
+            return self.bias(Flow(sources=union((preds, held.sources, shift.sources))), shift)
         if primitive in _NORMS:
             return self._norm(primitive, preds, held, shift)
         if not held.params:
@@ -207,16 +207,20 @@ class Call:
         )
         return chosen
 
-    def offset_norm(self, primitive: str, preds: tuple[int, ...], held: Flow) -> Flow:
+    def offset_norm(self, primitive: str, preds: tuple[int, ...], held: Flow, shift: Flow = CONSTANT) -> Flow:
         """A norm whose weight is ``1 + parameter``: it starts at zero, where no GHN puts it."""
         self.builder.keep(held.params, f"added to a constant before it scales a norm's result ({self.where})")
-        shape = self.builder.parameters[max(held.params, key=self.builder.numel)]
-        index = self.builder.node(primitive, preds or (INPUT,), shape, self.op, self.module)
+        preds = preds or (INPUT,)
+        if biases := self.builder.main(shift):
+            index = self.builder.owning(primitive, {"bias": biases[0]}, preds, self.op, self.module)
+        else:
+            shape = self.builder.parameters[max(held.params, key=self.builder.numel)]
+            index = self.builder.node(primitive, preds, shape, self.op, self.module)
         return Flow(sources=(index,), open=index)
 
     def _norm(self, primitive: str, preds: tuple[int, ...], held: Flow, shift: Flow) -> Flow:
         if held.kind == "offset":
-            return self.bias(self.offset_norm(primitive, preds, held), shift)
+            return self.offset_norm(primitive, preds, held, shift)
         names: dict[Role, str] = {}
         if weights := self.builder.main(held):
             names["weight"] = weights[0]

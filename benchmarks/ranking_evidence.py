@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from agreement import cell, interval, regrets, resamples, table, taus
 from ranking_networks import (
+    ABRUPT,
     BASELINES,
     COUNT_COLUMNS,
     COUNTS,
-    ENSEMBLE,
     EXPECTED,
     REGRESSOR,
+    SEEDS,
     STARTS,
-    STEPS,
-    WITH_SIZE,
     ZERO_SHOT,
     Networks,
+    abrupt_name,
     fit_expected,
     fit_predict,
     lines,
@@ -35,11 +35,19 @@ from ranking_networks import (
     steps_name,
 )
 
+from ghn_init.ranking.estimates import smoothed
+
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = r"(<!-- {0}: [^>]*-->\n).*?(<!-- end of {0} -->)"
 CEILING, WITHIN = "one seed with the other", "within families"
-OWN, SMOOTHED = steps_name("own", 50), steps_name("own", 50, smooth=True)
-JUDGED = (ZERO_SHOT, steps_name("ghn", 50), OWN, SMOOTHED, COUNTS, REGRESSOR, EXPECTED)
+PLAIN, SMOOTHED = steps_name("both"), steps_name("both", smooth=True)
+JUDGED = (
+    ZERO_SHOT,
+    *(steps_name(start, smooth) for smooth in (False, True) for start in STARTS),
+    COUNTS,
+    REGRESSOR,
+    EXPECTED,
+)
 BARS = {"all": 0.5, "with batch norm": 0.3}
 WIDE = ("all", "with batch norm", "cells")
 CURVE, SPLITS = (10, 20, 30, 40, 50), 40
@@ -58,13 +66,14 @@ def agreement(networks: Networks, name: str, group: str) -> np.ndarray:
 def choice(networks: Networks) -> str:
     """The scores to choose from, what they need and cost, and how they do."""
     spent: dict[str, list[float]] = {}
-    for line in lines("ranking_scores.jsonl"):
-        spent.setdefault(line["what"], []).append(line["cpu_seconds"])
-    plain, steps = (f"{np.mean(spent[what]):.0f} s" for what in ("ghn 0", "own 50"))
+    for line in (*lines("ranking_scores.jsonl"), *lines("first_steps.jsonl")):
+        spent.setdefault(line.get("what") or line["start"], []).append(line["cpu_seconds"])
+    once = {name: float(np.mean(values)) for name, values in spent.items()}
+    plain, steps = f"{once['ghn 0']:.0f} s", f"{once['own'] + once['ghn']:.0f} s"
     known = (
         (ZERO_SHOT, "accuracy with predicted weights, the default", "nothing", plain),
-        (SMOOTHED, '`start="own", steps=50, smooth=True`', "20 candidates", steps),
-        (EXPECTED, '`start="own", steps=50, trained=`', "20 candidates that were trained", steps),
+        (SMOOTHED, '`start="both", steps=50, smooth=True`', "20 candidates", steps),
+        (EXPECTED, '`start="both", steps=50, trained=`', "20 candidates that were trained", steps),
     )
     rows = []
     for name, what, needs, cost in known:
@@ -104,7 +113,7 @@ def _lead(values: np.ndarray) -> str:
 def gains(networks: Networks) -> list[str]:
     """What smoothing over the graphs adds, for every start and number of steps."""
     names = [(ZERO_SHOT, f"{ZERO_SHOT}, smoothed")]
-    names += [(steps_name(s, k), steps_name(s, k, smooth=True)) for s in STARTS for k in STEPS]
+    names += [(steps_name(start), steps_name(start, smooth=True)) for start in STARTS]
     groups = ("all", "with batch norm", WITHIN)
     rows = []
     for plain, smooth in names:
@@ -149,7 +158,7 @@ def learning_curve(networks: Networks) -> dict[str, np.ndarray]:
             order = np.random.default_rng(split).permutation(len(y))
             known, others = order[:count], order[count:]
             guesses = {
-                EXPECTED: fit_expected(scores[OWN], x, scores["FLOPs"], y, known)[others],
+                EXPECTED: fit_expected(scores[PLAIN], x, scores["FLOPs"], y, known)[others],
                 REGRESSOR: fit_predict(x, y, known, others),
                 COUNTS: fit_predict(x[:, -COUNT_COLUMNS:], y, known, others),
                 SMOOTHED: scores[SMOOTHED][others],
@@ -168,11 +177,33 @@ def curve_table(curve: dict[str, np.ndarray]) -> list[str]:
     return table(["tau among the others", *(f"{count} trained" for count in CURVE)], rows)
 
 
+def early(networks: Networks) -> list[str]:
+    """How well the first updates of a training by one seed foretell what the other seed ends with."""
+    known = {
+        (row["family"], row["index"], row["seed"]): row["accuracies"] for row in lines("trained_nets.jsonl")
+    }
+    members = {group: networks.groups()[group] for group in BARS}
+    rows = []
+    for mark in ("25", "50", "100", "200", "400"):
+        cells = []
+        for smooth in (False, True):
+            for which in members.values():
+                found = []
+                for seed in SEEDS:
+                    score = np.array([known[(*key, seed)][mark] for key in networks.keys])
+                    score = smoothed(score[:, None], networks.features)[:, 0] if smooth else score
+                    once = np.ones((1, int(which.sum())))
+                    found.append(taus(score[which], networks.seeds[1 - seed][which], once)[0])
+                cells.append(f"{np.mean(found):.2f}")
+        rows.append((mark, cells))
+    head = [f"{group}{what}" for what in ("", ", smoothed") for group in members]
+    return table(["updates of a training", *head], rows)
+
+
 def section(networks: Networks, curve: dict[str, np.ndarray]) -> str:
     """What stands between the marks of the page."""
-    steps = [steps_name(start, count) for start in STARTS for count in STEPS]
-    names = [ZERO_SHOT, *steps, ENSEMBLE, steps_name("ghn", 50, smooth=True), SMOOTHED]
-    names += [WITH_SIZE, COUNTS, REGRESSOR, EXPECTED, *BASELINES]
+    abrupt = [abrupt_name(start, count) for start, counts in ABRUPT.items() for count in counts]
+    names = [*JUDGED[: -len((COUNTS, REGRESSOR, EXPECTED))], *abrupt, COUNTS, REGRESSOR, EXPECTED, *BASELINES]
     families = [group for group in networks.groups() if group not in WIDE]
     parts = [
         *verdicts(networks), "",
@@ -181,6 +212,7 @@ def section(networks: Networks, curve: dict[str, np.ndarray]) -> str:
         "### What makes it better", "",
         *gains(networks), "",
         *curve_table(curve), "",
+        *early(networks), "",
         "### Every score", "",
         *tau_table(networks, [CEILING, *names], [*WIDE, WITHIN]), "",
         *regret_table(networks, names), "",
@@ -194,8 +226,8 @@ def draw(networks: Networks, curve: dict[str, np.ndarray], path: Path) -> None:
     """Tau of each score in the groups beside the noise ceiling, and the learning curve."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5.5), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
     names = [*JUDGED, *BASELINES]
     for offset, (group, color) in enumerate(zip((*WIDE, WITHIN), COLORS, strict=True)):
         found = [agreement(networks, name, group) for name in names]
@@ -208,7 +240,7 @@ def draw(networks: Networks, curve: dict[str, np.ndarray], path: Path) -> None:
     left.axvline(0, color="0.6", linewidth=0.8)
     left.set_yticks(range(len(names)), names)
     left.invert_yaxis()
-    left.set_xlabel("Kendall's tau with trained accuracy; dotted: one training seed with the other")
+    left.set_xlabel("Kendall's tau with trained accuracy\n(dotted: one training seed with the other)")
     left.legend(loc="upper center", bbox_to_anchor=(0.3, 1.12), ncols=2, frameon=False)
     _draw_curve(right, curve)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +254,7 @@ def _draw_curve(axes: Any, curve: dict[str, np.ndarray]) -> None:
             CURVE, middle - 2 * spread, middle + 2 * spread, color=color, alpha=0.2, linewidth=0
         )
         axes.plot(CURVE, middle, "--" if name == SMOOTHED else "-o", color=color, label=name, markersize=4)
-    axes.set(xlabel="networks whose trained accuracy is known", ylabel="tau among the others")
+    axes.set(xlabel="networks whose trained accuracy\nis known", ylabel="tau among the others")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 

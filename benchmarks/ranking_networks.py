@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from agreement import ranks
 
 from ghn_init.ranking.estimates import expected, smoothed
 from ghn_init.ranking.regression import LINKS, ridge
@@ -21,12 +20,11 @@ ZERO_SHOT = "GHN, no steps"
 REGRESSOR, EXPECTED = "regressor from embeddings", "regressor from embeddings and 50 steps"
 COUNTS, COUNT_COLUMNS = "regressor without embeddings", 18
 """The control: sizes and shares of the types only, the last columns of the features."""
-ENSEMBLE = "mean of GHN and own weights + 50 steps"
-WITH_SIZE = "own weights + 50 steps, smoothed; with parameters"
-"""Mean of two ranks."""
 PROXIES = ("synflow", "naswot", "grad_norm")
 BASELINES = ("parameters", "FLOPs", "latency", *PROXIES)
-STARTS, STEPS = {"ghn": "GHN", "own": "own weights"}, (10, 25, 50)
+STARTS = {"ghn": "GHN", "own": "own weights", "both": "both"}
+ABRUPT = {"ghn": (10, 25, 50), "own": (10, 25, 50)}
+"""Steps that begin with the highest learning rate."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,14 @@ class Networks:
         return {name: members for name, members in found.items() if members.sum() >= FEWEST}
 
 
-def steps_name(start: str, steps: int, smooth: bool = False) -> str:
-    """Name of the accuracy after ``steps`` steps, plain or smoothed over the graphs."""
-    return f"{STARTS[start]} + {steps} steps{', smoothed' if smooth else ''}"
+def steps_name(start: str, smooth: bool = False) -> str:
+    """Name of the accuracy after the 50 steps of a ranking, plain or smoothed over the graphs."""
+    return f"{STARTS[start]} + 50 steps{', smoothed' if smooth else ''}"
+
+
+def abrupt_name(start: str, steps: int) -> str:
+    """Name of the accuracy after steps that begin with the highest learning rate."""
+    return f"{STARTS[start]} + {steps} abrupt steps"
 
 
 def lines(name: str) -> list[dict[str, Any]]:
@@ -84,6 +87,8 @@ def read() -> Networks:
     found: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for row in lines("ranking_scores.jsonl"):
         found.setdefault((row["family"], row["index"]), {})[row["what"]] = row
+    for row in lines("first_steps.jsonl"):
+        found.setdefault((row["family"], row["index"]), {})[f"first {row['start']}"] = row
     most = max(len(rows) for rows in found.values())
     keys = sorted(
         key
@@ -101,21 +106,20 @@ def _scores(
     rows: list[dict[str, dict[str, Any]]], features: np.ndarray, truth: np.ndarray
 ) -> dict[str, np.ndarray]:
     found = {ZERO_SHOT: np.array([row["ghn 0"]["accuracy"] for row in rows])}
-    for start in STARTS:
-        for steps in STEPS:
-            plain = np.array([row[f"{start} {steps}"]["accuracy"] for row in rows])
-            found[steps_name(start, steps)] = plain
-            found[steps_name(start, steps, smooth=True)] = smoothed(plain[:, None], features)[:, 0]
+    for start, counts in ABRUPT.items():
+        for steps in counts:
+            found[abrupt_name(start, steps)] = np.array([row[f"{start} {steps}"]["accuracy"] for row in rows])
+    own, ghn = (np.array([row[f"first {start}"]["accuracy"] for row in rows]) for start in ("own", "ghn"))
+    for start, plain in (("ghn", ghn), ("own", own), ("both", (own + ghn) / 2)):
+        found[steps_name(start)] = plain
+        found[steps_name(start, smooth=True)] = smoothed(plain[:, None], features)[:, 0]
     found[f"{ZERO_SHOT}, smoothed"] = smoothed(found[ZERO_SHOT][:, None], features)[:, 0]
-    own = found[steps_name("own", 50)]
-    found[ENSEMBLE] = (own + found[steps_name("ghn", 50)]) / 2
     for name in BASELINES:
         values = [_cost(row["costs"], name) for row in rows]
         found[name] = np.nan_to_num(np.array(values, float), nan=-np.inf)
-    found[WITH_SIZE] = ranks(found[steps_name("own", 50, smooth=True)]) + ranks(found["parameters"])
     found[REGRESSOR] = cross_validated(features, truth)
     found[COUNTS] = cross_validated(features[:, -COUNT_COLUMNS:], truth)
-    found[EXPECTED] = cross_expected(own, features, found["FLOPs"], truth)
+    found[EXPECTED] = cross_expected(found[steps_name("both")], features, found["FLOPs"], truth)
     return found
 
 
@@ -133,11 +137,11 @@ def fit_predict(x: np.ndarray, y: np.ndarray, known: np.ndarray, others: np.ndar
 
 
 def fit_expected(
-    own: np.ndarray, features: np.ndarray, flops: np.ndarray, y: np.ndarray, known: np.ndarray
+    before: np.ndarray, features: np.ndarray, flops: np.ndarray, y: np.ndarray, known: np.ndarray
 ) -> np.ndarray:
     """What ``rank(trained=...)`` expects of all networks where those at ``known`` were trained, ``(N,)``."""
     trained = {int(i): float(y[i]) for i in known}
-    return expected(own[:, None], features, flops, trained, seed=0)[:, 0]
+    return expected(before[:, None], features, flops, trained, seed=0)[:, 0]
 
 
 def cross_validated(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -148,11 +152,11 @@ def cross_validated(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return found
 
 
-def cross_expected(own: np.ndarray, features: np.ndarray, flops: np.ndarray, y: np.ndarray) -> np.ndarray:
+def cross_expected(before: np.ndarray, features: np.ndarray, flops: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The same by :func:`fit_expected`."""
     found = np.zeros(len(y))
     for known, others in _folds(len(y)):
-        found[others] += fit_expected(own, features, flops, y, known)[others]
+        found[others] += fit_expected(before, features, flops, y, known)[others]
     return found
 
 

@@ -1,11 +1,14 @@
 """Peak memory of each rank while a model is initialised shard by shard: the table of docs/large_models.md.
 
     python benchmarks/sharded.py --gigabytes 1.5 --ranks 1 2 4 --out benchmarks/results/sharded.jsonl
+    python benchmarks/sharded.py --gigabytes 1.5 --ranks 1 2 4 --budget 1.2 \\
+        --out benchmarks/results/sharded_budget.jsonl
     python benchmarks/trust_page.py
 
 The model is built on the meta device, sharded by ``fully_shard`` over gloo processes, and given memory and
 values by one ``ghn_init.apply(model, ghn, materialize=True)``. With ``--budget`` a rank may not use more
-memory than that, in GB of address space beyond what it has when the model is built.
+memory than that, in GB of address space beyond what it has when the model is built; a rank that fails must
+leave its model as it was, and the bits of the others must be those of one process without a budget.
 """
 
 from __future__ import annotations
@@ -88,7 +91,7 @@ def on_rank(rank: int, world: int, options: argparse.Namespace, store: str, resu
         for block in model:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
-    before = memory("VmRSS")
+    before, libraries = memory("VmRSS"), memory("RssFile")
     if options.budget is not None:
         limit = memory("VmSize") + int(options.budget * GIGA)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -99,10 +102,12 @@ def on_rank(rank: int, world: int, options: argparse.Namespace, store: str, resu
     except Exception as error:  # noqa: BLE001 - reported in the table
         failed = f"{type(error).__name__}: {error}"[:160]
     seconds = time.process_time() - start
-    peak, now = memory("VmHWM"), memory("VmRSS")
+    # Without the pages of libraries that were first touched meanwhile: the system takes them back at will.
+    peak = memory("VmHWM") - max(0, memory("RssFile") - libraries)
     results[rank] = {
         "shards": sum(local_bytes(parameter) for parameter in model.parameters()),
-        "before": before, "peak": peak, "after": now, "seconds": seconds, "failed": failed,
+        "before": before, "peak": peak, "seconds": seconds, "failed": failed,
+        "unchanged": all(parameter.is_meta for parameter in model.parameters()),
         "digest": [] if failed else digest(model),
     }  # fmt: skip
     dist.destroy_process_group()
@@ -124,23 +129,35 @@ def same_rows(one: list[list[str]], other: list[list[str]]) -> bool:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=2.5)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--ghn", default="bundled")
     parser.add_argument("--budget", type=float)
     parser.add_argument("--out", type=Path, help="file of results, one JSON object for each number of ranks")
     options = parser.parse_args()
-    size = sum(p.nbytes for p in build(options.gigabytes).parameters()) / GIGA
+    size = round(sum(p.nbytes for p in build(options.gigabytes).parameters()) / GIGA, 3)
     print(f"Model of {size:.2f} GB\n")
     print("| ranks | shards, GB a rank | peak beyond what was used before, GB | CPU seconds | same bits |")
     print("|---|---|---|---|---|")
     first: list[list[str]] | None = None
+    if options.budget is not None:
+        unlimited = argparse.Namespace(**{**vars(options), "budget": None})
+        first = [rank["digest"] for rank in measure(1, unlimited)]
     rows: list[dict[str, Any]] = []
     for world in options.ranks:
         ranks = measure(world, options)
+        sizes = {
+            "model_gb": size,
+            "budget_gb": options.budget,
+            "ghn": options.ghn,
+            "torch": torch.__version__,
+        }
         if failed := [rank["failed"] for rank in ranks if rank["failed"]]:
+            if not all(rank["unchanged"] for rank in ranks):
+                raise SystemExit(f"{world} ranks: a model was changed by a failure: {failed[0]}")
             print(f"| {world} | – | {failed[0]} | – | – |")
+            rows.append({"ranks": world, **sizes, "failed": failed[0]})
             continue
         hashes = [rank["digest"] for rank in ranks]
         first = first or hashes
@@ -152,9 +169,9 @@ def main() -> None:
             f"| {world} | {shards:.2f} | {extra:.2f} | {seconds:.0f} | {'yes' if same else 'NO'} |",
             flush=True,
         )
-        sizes = {"model_gb": size, "shards_gb": shards, "extra_gb": extra, "cpu_seconds": seconds}
-        row = {"ranks": world} | {key: round(value, 3) for key, value in sizes.items()}
-        rows.append(row | {"same_bits": same, "ghn": options.ghn, "torch": torch.__version__})
+        figures = {"shards_gb": shards, "extra_gb": extra, "cpu_seconds": seconds}
+        figures = {key: round(value, 3) for key, value in figures.items()}
+        rows.append({"ranks": world, **sizes, **figures, "same_bits": same})
     if options.out is not None:
         options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
 

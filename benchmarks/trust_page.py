@@ -3,6 +3,8 @@
 pytest tests/test_state_table.py tests/test_states.py tests/test_interrupts.py --junitxml states.xml
 python benchmarks/fuzz_models.py --examples 10000 --seed 0 --log fuzz.jsonl
 python benchmarks/sharded.py --gigabytes 1.5 --ranks 1 2 4 --out benchmarks/results/sharded.jsonl
+python benchmarks/sharded.py --gigabytes 1.5 --ranks 1 2 4 --budget 1.2 \\
+    --out benchmarks/results/sharded_budget.jsonl
 python benchmarks/trust_page.py --states states.xml --fuzz fuzz.jsonl --commit "$(git rev-parse --short HEAD)"
 python benchmarks/trust_page.py            # writes the pages again from the results that are there
 python benchmarks/trust_page.py --check    # fails if a page is not current
@@ -121,7 +123,32 @@ def sharded() -> str:
     return "\n".join(lines)
 
 
-SECTIONS = {"states": states, "fuzzing": fuzzing, "sharded": sharded}
+def budget() -> str:
+    """The table of ranks that may not use more memory than a budget, which is below the model's size."""
+    rows = [json.loads(line) for line in (RESULTS / "sharded_budget.jsonl").read_text().splitlines()]
+    first = rows[0]
+    command = f"python benchmarks/sharded.py --gigabytes 1.5 --ranks 1 2 4 --budget {first['budget_gb']}"
+    lines = [
+        f"The same model of {first['model_gb']:.2f} GB, where the system gives no rank more than",
+        f"{first['budget_gb']} GB beyond what it used before (`{command}`):",
+        "",
+        "| ranks | outcome | peak beyond what was used before, GB |",
+        "| --- | --- | --- |",
+    ]
+    for row in rows:
+        failed = row.get("failed", "").partition(":")[0]
+        outcome = (
+            f"`{failed}`: out of memory, nothing changed"
+            if failed
+            else "initialised, the bits of one process"
+        )
+        if not failed and not row["same_bits"]:
+            outcome = "**other bits**"
+        lines.append(f"| {row['ranks']} | {outcome} | {'–' if failed else format(row['extra_gb'], '.2f')} |")
+    return "\n".join(lines)
+
+
+SECTIONS = {"states": states, "fuzzing": fuzzing, "sharded": sharded, "budget": budget}
 
 
 def main() -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,18 +18,22 @@ from ghn_init.errors import CheckpointError
 ALIGNMENT = 64
 """Bytes to which torch aligns its own memory on the CPU."""
 
-_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -42,16 +47,12 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist.")
     try:
-        with safe_open(path, framework="pt", device="cpu") as checked, path.open("rb") as file:
+        with safe_open(path, framework="pt", device="cpu") as checked:  # which checks all of the header
             metadata = checked.metadata() or {}
+            names = list(checked.keys())
+        with path.open("rb") as file:
             start, header = _header(file)
-            tensors = {}
-            for name in checked.keys():  # noqa: SIM118 (no iterator)
-                like = checked.get_tensor(name)
-                begin, end = header[name]["data_offsets"]
-                if end - begin != like.nbytes:
-                    raise ValueError(f"{name} has {end - begin} bytes, not {like.nbytes}")
-                tensors[name] = _mapped(file, start + begin, like)
+            tensors = {name: _mapped(file, start, header[name]) for name in names}
     except (SafetensorError, ValueError, OSError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} is not a complete safetensors file ({error}). It is truncated or damaged: download it "
@@ -60,19 +61,25 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return metadata, tensors
 
 
-def _header(file: BinaryIO) -> tuple[int, dict[str, dict[str, list[int]]]]:
-    """Where the tensors begin, and the header that :func:`safe_open` has accepted."""
+def _header(file: BinaryIO) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Where the tensors begin, and what there is of each: ``dtype``, ``shape`` and ``data_offsets``."""
     size = int.from_bytes(file.read(8), "little")
     return 8 + size, json.loads(file.read(size))
 
 
-def _mapped(file: BinaryIO, start: int, like: Tensor) -> Tensor:
-    """A tensor of the file's bytes from ``start``, of the dtype and shape of ``like``."""
-    if like.nbytes == 0:
-        return like
-    inside = start % mmap.ALLOCATIONGRANULARITY
-    memory = mmap.mmap(file.fileno(), inside + like.nbytes, access=mmap.ACCESS_COPY, offset=start - inside)
-    return torch.frombuffer(memory, dtype=like.dtype, count=like.numel(), offset=inside).view(like.shape)
+def _mapped(file: BinaryIO, start: int, entry: dict[str, Any]) -> Tensor:
+    """The tensor of an entry of the header, of data that begin at ``start``."""
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in _DTYPES:
+        raise ValueError(f"tensors of dtype {dtype} are none of a GHN")
+    size = math.prod(shape) * _DTYPES[dtype].itemsize
+    if end - begin != size:
+        raise ValueError(f"a tensor of shape {shape} and dtype {dtype} has {end - begin} bytes")
+    if not size:
+        return torch.empty(shape, dtype=_DTYPES[dtype])
+    inside = (start + begin) % mmap.ALLOCATIONGRANULARITY
+    memory = mmap.mmap(file.fileno(), inside + size, access=mmap.ACCESS_COPY, offset=start + begin - inside)
+    return torch.frombuffer(memory, dtype=_DTYPES[dtype], count=math.prod(shape), offset=inside).view(shape)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

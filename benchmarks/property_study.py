@@ -1,11 +1,11 @@
 """What graph embeddings tell of four properties of networks: the table of properties of docs/ranking.md.
 
-    python benchmarks/property_study.py     # reads results/trained_nets, ranking_scores and robustness.jsonl
+    python benchmarks/property_study.py     # reads results/trained_nets, ranking_scores and first_steps.jsonl
 
 Properties of the held-out networks, measured here: test accuracy after 400 updates, mean over two seeds;
 convergence, the updates until 70 % of the test images are classified correctly, interpolated between the
 marks of ``trained_nets.py`` (800 where that is never reached); latency, CPU milliseconds of one image; and
-robustness, accuracy on corrupted images after 100 updates, and its share of the accuracy on clean ones.
+robustness, accuracy on corrupted images after 50 steps, and its share of the accuracy on clean ones.
 
 Each is predicted by :class:`ghn_init.ranking.PropertyPredictor`, always by a regressor that did not see the
 network (10 folds, the mean over 5 divisions), and beside it by the same regression without embeddings, on
@@ -54,10 +54,8 @@ class Property:
 def measured() -> list[Property]:
     """All properties, from the files of results."""
     runs = trained()
-    costs = {
-        (row["family"], row["index"]): row for row in lines("ranking_scores.jsonl") if row["what"] == "costs"
-    }
-    robust = {(row["family"], row["index"]): row for row in lines("robustness.jsonl")}
+    costs = _by_key([row for row in lines("ranking_scores.jsonl") if row["what"] == "costs"])
+    robust = _by_key([row for row in lines("first_steps.jsonl") if row["start"] == "own"])
     corrupted = {key: float(np.mean(list(row["corrupted"].values()))) for key, row in robust.items()}
     kept = {key: min(value / robust[key]["clean"], 0.99) for key, value in corrupted.items()}
     accuracy = {key: _mean(rows, lambda marks: marks["400"]) for key, rows in runs.items()}

@@ -3,7 +3,7 @@
     python benchmarks/search_study.py           # continues where it stopped; about 4 CPU minutes
 
 An evolution over small cells and mobile networks, within a budget of parameters and FLOPs; candidates take 50
-steps from their own initial weights. The best three, by smoothed scores, and the first three of a sample of
+steps from predicted and from their own weights. The best three, by smoothed scores, and the first three of a sample of
 the same space and budget are trained for 400 updates and tested on images that the search did not see. The
 rows go to ``results/search_study.json`` and the table into docs/ranking.md.
 """

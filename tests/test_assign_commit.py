@@ -186,10 +186,34 @@ OUT_OF_MEMORY = """
     """
 
 
-def child_out_of_memory(sizes: list[int], options: dict[str, object]) -> None:
-    script = textwrap.dedent(OUT_OF_MEMORY.format(options=options, sizes=sizes))
+UNDO_WITHOUT_MEMORY = """
+    import resource
+    import torch
+    from states import Snapshot
+    from ghn_init.assign import Journal, write
+
+    model = torch.nn.Sequential(torch.nn.Linear(2048, 2048), torch.nn.Conv2d(1024, 512, 3))
+    model = model.to(memory_format=torch.channels_last)
+    before = Snapshot(model)
+    try:
+        with Journal(0) as journal, journal:
+            values = {name: torch.ones(p.shape) for name, p in model.named_parameters()}
+            write(model, [values], journal=journal)
+            del values
+            assert len(before.changed()) == 4
+            used = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if "VmSize" in line)
+            resource.setrlimit(resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))
+            torch.ones(2**24)
+    except RuntimeError as error:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+        assert "allocate" in str(error), error
+    assert before.changed() == []
+    """
+
+
+def in_a_child(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", textwrap.dedent(script)],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
@@ -203,7 +227,7 @@ LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits 
 
 @LINUX
 def test_real_lack_of_memory_leaves_the_model_old_or_new():
-    child_out_of_memory([0, 4, 12, 20, 32, 44, 60, 2048], {})
+    in_a_child(OUT_OF_MEMORY.format(sizes=[0, 8, 20, 44, 2048], options={}))
 
 
 @LINUX
@@ -212,4 +236,9 @@ def test_real_lack_of_memory_leaves_the_model_old_or_new():
     "options", [{}, {"statistics": True}, {"blend": 0.5}], ids=["bare", "measured", "blend"]
 )
 def test_real_lack_of_memory_at_many_places_leaves_the_model_old_or_new(options):
-    child_out_of_memory([*range(0, 100, 2), 2048], options)
+    in_a_child(OUT_OF_MEMORY.format(sizes=[*range(0, 100, 2), 2048], options=options))
+
+
+@LINUX
+def test_old_values_in_a_file_are_put_back_where_no_memory_is_left():
+    in_a_child(UNDO_WITHOUT_MEMORY)

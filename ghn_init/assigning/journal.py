@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import torch
@@ -14,6 +14,9 @@ from ghn_init.errors import AssignError
 
 MEMORY_LIMIT = 16 * 2**20
 """Bytes of old values held in memory; what comes after goes to a temporary file."""
+
+_PIECE = 2**20
+"""Bytes that are put back at a time."""
 
 _ABSENT = object()
 _PATIENCE = 100
@@ -42,6 +45,7 @@ class Journal:
         self._deferred = Deferred()
         self._memory_left = memory_limit
         self._file: IO[bytes] | None = None
+        self._page = torch.empty(0, dtype=torch.uint8)
         self._written = 0
         self._undo: list[Callable[[], None]] = []
         self._saved: set[int] = set()
@@ -80,16 +84,19 @@ class Journal:
         if tensor.is_meta or id(tensor) in self._saved:
             return
         raw = _raw(tensor)
-        restore = self._hold(raw) if raw.numel() <= self._memory_left else self._spill(raw)
+        read = self._hold(raw) if raw.numel() <= self._memory_left else self._spill(raw)
 
         def undo() -> None:
-            old = restore()
-            try:
-                tensor.detach().copy_(old.view(tensor.dtype).view(tensor.shape))
-            except Exception:
-                # What refuses the undo may have refused the write too.
-                if not torch.equal(_raw(tensor), old):
-                    raise
+            start = 0
+            for piece in _pieces(tensor.detach()):
+                old = read(start, piece.numel() * piece.element_size())
+                start += len(old)
+                try:
+                    piece.copy_(old.view(piece.dtype).view(piece.shape))
+                except Exception:
+                    # What refuses the undo may have refused the write too.
+                    if not torch.equal(_raw(piece), old):
+                        raise
 
         self._alive.append(tensor)
         self._undo.append(undo)
@@ -194,16 +201,18 @@ class Journal:
                     failures.append(error)
                 self._undo.pop()
 
-    def _hold(self, raw: Tensor) -> Callable[[], Tensor]:
+    def _hold(self, raw: Tensor) -> Callable[[int, int], Tensor]:
         kept = raw.clone()
         self._memory_left -= kept.numel()
-        return lambda: kept
+        return lambda start, count: kept[start : start + count]
 
-    def _spill(self, raw: Tensor) -> Callable[[], Tensor]:
+    def _spill(self, raw: Tensor) -> Callable[[int, int], Tensor]:
         """Write to the file, unbuffered: what was written is there however the next write ends."""
         offset, count = self._written, raw.numel()
         try:
             if self._file is None:
+                # Made now: when the old values are read, there may be no memory left.
+                self._page = torch.empty(_PIECE, dtype=torch.uint8)
                 self._file = tempfile.TemporaryFile(prefix="ghn_init-", buffering=0)  # noqa: SIM115 - __exit__
             file = self._file
             file.seek(offset)
@@ -217,18 +226,27 @@ class Journal:
             ) from error
         self._written = offset + count
 
-        def read() -> Tensor:
-            old = torch.empty(count, dtype=torch.uint8)
+        def read(start: int, count: int) -> Tensor:
+            fits = count <= len(self._page)
+            old = self._page[:count] if fits else torch.empty(count, dtype=torch.uint8)
             left = old.numpy().data
-            file.seek(offset)
+            file.seek(offset + start)
             while left:
                 got = file.readinto(left)  # type: ignore[attr-defined]
                 if not got:
-                    raise OSError(f"the file of old values ends before byte {offset + count}")
+                    raise OSError(f"the file of old values ends before byte {offset + start + count}")
                 left = left[got:]
             return old
 
         return read
+
+
+def _pieces(tensor: Tensor) -> Sequence[Tensor]:
+    """Views of a tensor which are small, where its memory allows it, and have its elements in order."""
+    size = max(1, _PIECE // tensor.element_size())
+    if tensor.is_contiguous():
+        return tensor.view(-1).split(size)
+    return tensor.split(max(1, size * len(tensor) // tensor.numel()))
 
 
 def _raw(tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.assigning.journal import Journal
-from ghn_init.assigning.targets import store
+from ghn_init.assigning.targets import check_fit, fill
 from ghn_init.errors import AssignError
 from ghn_init.parallel import copy_undistributed, is_distributed, local_part, shard_like, with_memory
 
@@ -35,8 +35,9 @@ class MetaTarget:
 
     def write(self, value: Tensor, journal: Journal) -> str | None:
         """Replace the parameter, under all its names, by one that holds ``value``."""
+        check_fit(self.name, value, self.tensor)
         memory = with_memory(self.tensor, self.device)
-        store(self.name, value, memory, journal)
+        fill(value, memory)
         adopt(self.model, self.tensor, memory, journal)
         return None
 

@@ -66,9 +66,13 @@ def store(name: str, value: Tensor, tensor: Tensor, journal: Journal) -> None:
         PredictionError: A value is NaN or infinite, or too large for the dtype.
     """
     check_fit(name, value, tensor)
-    memory = local_part(tensor)
-    journal.save(memory)
-    memory.detach().copy_(shard_like(value.detach(), tensor))
+    journal.save(local_part(tensor))
+    fill(value, tensor)
+
+
+def fill(value: Tensor, tensor: Tensor) -> None:
+    """As :func:`store`, unchecked, and into memory whose old value nobody needs."""
+    local_part(tensor).detach().copy_(shard_like(value.detach(), tensor))
 
 
 def check_fit(name: str, value: Tensor | Pending, like: Tensor) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from ghn_init.graph.arch_graph import ArchGraph
 from ghn_init.graph.paths import MAX_DISTANCE, shortest_distances
 
+_ROWS = 512  # of a table of pairs that are looked at together
 _KEEP_UP_TO = 2048  # nodes; the distances of larger graphs are not kept beside the graph
 
 _structures: WeakKeyDictionary[ArchGraph, dict[int, GraphStructure]] = WeakKeyDictionary()
@@ -24,10 +25,12 @@ class GraphStructure:
     Attributes:
         distances: ``(N, N)`` uint8 shortest path lengths up to ``cutoff``; row = source; 0 = no path.
         cutoff: Longest path length that counts.
+        edges: ``(E, 2)`` int64 source and target of every edge.
     """
 
     distances: np.ndarray
     cutoff: int
+    edges: np.ndarray
 
     def __len__(self) -> int:
         return len(self.distances)
@@ -35,35 +38,38 @@ class GraphStructure:
     @cached_property
     def in_degrees(self) -> np.ndarray:
         """``(N,)`` int64 number of edges that end in each node."""
-        return (self.distances == 1).sum(axis=0, dtype=np.int64)
+        return np.bincount(self.edges[:, 1], minlength=len(self))
 
     @cached_property
     def out_degrees(self) -> np.ndarray:
         """``(N,)`` int64 number of edges that start from each node."""
-        return (self.distances == 1).sum(axis=1, dtype=np.int64)
+        return np.bincount(self.edges[:, 0], minlength=len(self))
 
     @cached_property
     def pair_codes(self) -> np.ndarray:
         """``(N, N)`` uint8: 0 no path; d a path from row to column; cutoff + d one from column to row."""
-        backward = self.distances.T
-        return self.distances + np.where(backward > 0, backward + np.uint8(self.cutoff), np.uint8(0))
+        codes = self.distances.copy()
+        for start in range(0, len(self), _ROWS):
+            stop = start + _ROWS
+            backward = self.distances[:stop, start:stop].T  # no path leads to a lower index
+            codes[start:stop, :stop] += np.where(backward > 0, backward + np.uint8(self.cutoff), np.uint8(0))
+        return codes
 
     @cached_property
     def forward_levels(self) -> np.ndarray:
         """``(N,)`` int64 longest number of edges from a source to each node."""
-        levels = np.zeros(len(self), dtype=np.int64)
-        for target, source in zip(*np.nonzero(self.distances.T == 1), strict=True):
+        levels = [0] * len(self)
+        for source, target in sorted(self.edges.tolist(), key=lambda edge: edge[1]):
             levels[target] = max(levels[target], levels[source] + 1)
-        return levels
+        return np.array(levels, dtype=np.int64)
 
     @cached_property
     def backward_levels(self) -> np.ndarray:
         """``(N,)`` int64 longest number of edges from each node to a sink."""
-        levels = np.zeros(len(self), dtype=np.int64)
-        sources, targets = np.nonzero(self.distances == 1)
-        for source, target in zip(sources[::-1], targets[::-1], strict=True):
+        levels = [0] * len(self)
+        for source, target in sorted(self.edges.tolist(), key=lambda edge: -edge[0]):
             levels[source] = max(levels[source], levels[target] + 1)
-        return levels
+        return np.array(levels, dtype=np.int64)
 
 
 def graph_structure(graph: ArchGraph, cutoff: int = MAX_DISTANCE) -> GraphStructure:
@@ -76,7 +82,8 @@ def graph_structure(graph: ArchGraph, cutoff: int = MAX_DISTANCE) -> GraphStruct
     kept = _structures.setdefault(graph, {})
     if cutoff in kept:
         return kept[cutoff]
-    structure = GraphStructure(shortest_distances(len(graph), graph.edges, cutoff), cutoff)
+    edges = np.array(graph.edges, dtype=np.int64).reshape(-1, 2)
+    structure = GraphStructure(shortest_distances(len(graph), graph.edges, cutoff), cutoff, edges)
     if len(graph) <= _KEEP_UP_TO:
         kept[cutoff] = structure
     return structure

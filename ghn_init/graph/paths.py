@@ -9,14 +9,16 @@ import numpy as np
 MAX_DISTANCE = 50
 """Cutoff of virtual edges in GHN-2 and GHN-3 (Knyazev et al., 2021, section 4.1)."""
 
+_ROWS = 256  # that are looked at together
+
 
 def shortest_distances(
     count: int, edges: Iterable[tuple[int, int]], cutoff: int = MAX_DISTANCE
 ) -> np.ndarray:
     """Shortest path lengths between all pairs of nodes.
 
-    Because every edge runs from a lower to a higher index, the distances *to* a node follow from those
-    to its predecessors: O(edges x nodes) byte operations.
+    Because every edge runs from a lower to a higher index, the distances *from* a node follow from those
+    from its successors: O(edges x nodes) byte operations, and no memory beside the result.
 
     Args:
         count: Number of nodes N.
@@ -28,11 +30,13 @@ def shortest_distances(
     """
     if not 0 < cutoff <= 255:
         raise ValueError(f"cutoff must be in 1..255, got {cutoff}")
-    far = np.uint16(cutoff + 1)
-    to_node = np.full((count, count), far, dtype=np.uint16)  # row = target, column = source
-    for source, target in sorted(edges, key=lambda edge: edge[1]):
-        row = to_node[target]
-        np.minimum(row[:target], to_node[source, :target] + np.uint16(1), out=row[:target])
-        row[source] = 1
-    to_node[to_node > cutoff] = 0
-    return np.ascontiguousarray(to_node.T.astype(np.uint8))
+    dtype = np.uint8 if cutoff < 254 else np.uint16
+    found = np.full((count, count), cutoff + 1, dtype=dtype)
+    for source, target in sorted(edges, key=lambda edge: -edge[0]):
+        row = found[source]
+        np.minimum(row[target:], found[target, target:] + dtype(1), out=row[target:])
+        row[target] = 1
+    for start in range(0, count, _ROWS):
+        rows = found[start : start + _ROWS]
+        rows[rows > cutoff] = 0
+    return found.astype(np.uint8, copy=False)

@@ -13,7 +13,7 @@ LEAST: dict[str, str] = {
             *("pp_ocrv6_medium_det", "pp_ocrv6_small_det", "dots3_note", "layoutlmv3", "sapiens2", "radio"),
             *("regnet", "textnet", "sam", "sam_hq", "rt_detr", "rt_detr_v2", "pp_doclayout_v3"),
             *("pp_doclayout_v4", "grounding-dino", "mm-grounding-dino", "vision-text-dual-encoder", "xcodec"),
-            *("siglip", "siglip2", "lw_detr", "efficientloftr", "blt"),
+            *("siglip", "siglip2", "lw_detr", "efficientloftr", "blt", "efficientnet", "hgnet_v2"),
         ),
         "shallow",
     ),

@@ -22,6 +22,7 @@ from ghn_init.hub.folder import (
 )
 from ghn_init.hub.listing import check_downloads, listing
 from ghn_init.hub.messages import hub_errors, page
+from ghn_init.hub.patience import patiently
 from ghn_init.logging import is_progress_bar_enabled
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".joblib")
@@ -57,15 +58,17 @@ def download(
     with hub_errors(repo_id, revision), _bars():
         listed, silence = (None, None) if local_files_only else listing(repo_id, revision, token)
         try:
-            snapshot = snapshot_download(
-                repo_id,
-                revision=revision,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only or silence is not None,
-                force_download=force_download,
-                allow_patterns=[*wanted, *beside],
-                library_name="ghn_init",
+            snapshot = patiently(
+                lambda: snapshot_download(
+                    repo_id,
+                    revision=revision,
+                    token=token,
+                    cache_dir=cache_dir,
+                    local_files_only=local_files_only or silence is not None,
+                    force_download=force_download,
+                    allow_patterns=[*wanted, *beside],
+                    library_name="ghn_init",
+                )
             )
         except LocalEntryNotFoundError as absent:
             raise absent from (silence or absent.__cause__)
@@ -111,28 +114,31 @@ def push(
     with hub_errors(repo_id, revision), _bars(), tempfile.TemporaryDirectory(prefix="ghn_init-") as scratch:
         weights = Path(scratch) / WEIGHTS_FILE
         write_weights_file(weights, config, state)  # before anything exists on the Hub: the disk may be full
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id  # now with its owner
+        made = patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+        full_id = made.repo_id  # with its owner
         if revision is not None and not create_pr:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        info = api.model_info(repo_id, revision=revision)
+            patiently(lambda: api.create_branch(full_id, branch=revision, exist_ok=True))
+        info = patiently(lambda: api.model_info(full_id, revision=revision))
         present = {sibling.rfilename for sibling in info.siblings or ()}
         held = sorted(present & {CONFIG_FILE, WEIGHTS_FILE})
         if held and not overwrite and not create_pr:
             raise HubError(
-                f"{repo_id} ({revision or 'main'}) already holds {' and '.join(held)}. Pass overwrite=True "
+                f"{full_id} ({revision or 'main'}) already holds {' and '.join(held)}. Pass overwrite=True "
                 "to replace them (the old commit stays in the history), create_pr=True to propose the "
                 "change, or another name."
             )
         contents: dict[str, bytes | Path] = {CONFIG_FILE: config_json(config).encode(), WEIGHTS_FILE: weights}
         if card is not None or CARD_FILE not in present:
-            contents[CARD_FILE] = (card or default_card(repo_id)).encode()
-        done = api.create_commit(
-            repo_id,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in contents.items()],
-            commit_message=commit_message,
-            revision=revision,
-            create_pr=create_pr,
-            parent_commit=info.sha,
+            contents[CARD_FILE] = (card or default_card(full_id)).encode()
+        done = patiently(
+            lambda: api.create_commit(
+                full_id,
+                [CommitOperationAdd(name, data) for name, data in contents.items()],
+                commit_message=commit_message,
+                revision=revision,
+                create_pr=create_pr,
+                parent_commit=info.sha,
+            )
         )
     return str(done.oid)
 

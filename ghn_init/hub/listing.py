@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ghn_init.errors import HubError
 from ghn_init.hub.messages import transport_error
+from ghn_init.hub.patience import patiently
 
 _CHUNK = 1 << 22
 
@@ -35,8 +36,10 @@ def listing(
 
     api = HfApi(token=token, library_name="ghn_init")
     try:
-        info = api.model_info(
-            repo_id, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
+        info = patiently(
+            lambda: api.model_info(
+                repo_id, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
+            )
         )
     except HfHubHTTPError:
         return None, None

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ghn_init.errors import GHNInitError, HubError
+from ghn_init.hub.patience import asked_wait
 
 _OF_THE_DISK = frozenset(
     {
@@ -92,11 +93,16 @@ def _http_message(at: str, error: Any) -> str:
         403: "The token may not do this: use one with write access to this repository.",
         409: "The repository changed meanwhile or the name is taken: try again.",
         412: "The repository changed while the push was prepared: look at it and try again.",
-        429: "The Hub asks to slow down: wait a few minutes and try again.",
+        429: f"The Hub asks to slow down: wait {_how_long(error)} and try again.",
     }.get(status, "")
     if status >= 500:
         advice = "The Hub itself is failing: try again later."
     return f"{at}: the Hub answered {status or 'nothing'} ({_first_line(error)}). {advice}".rstrip()
+
+
+def _how_long(error: Any) -> str:
+    seconds = asked_wait(error)
+    return "a few minutes" if seconds is None or not seconds > 0 else f"{seconds:g} seconds"
 
 
 def _first_line(error: BaseException) -> str:

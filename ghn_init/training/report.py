@@ -65,7 +65,12 @@ def training_section(config: TrainConfig, command: str, log: Path, rows: int = 1
     shown = entries[every - 1 :: every]
     if shown[-1] != entries[-1]:
         shown.append(entries[-1])
+    total = sum(config.families.values())
+    shares = ", ".join(f"{name} {100 * each / total:.0f} %" for name, each in config.families.items())
     lines = [
+        f"Training data: the training images of {config.data}, {config.image_size} × {config.image_size}. "
+        f"Training architectures: random networks of the spaces {shares} (see `ghn_init.training.spaces`).",
+        "",
         f"`{command}` (seed {config.seed}) with",
         "",
         "```json",

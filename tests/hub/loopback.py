@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -70,7 +71,8 @@ class Fault:
 class LoopbackHub:
     """The server; use as a context manager.
 
-    ``requests`` lists what was asked, ``faults`` what is to fail, ``renamed`` maps old ids to new ones.
+    ``requests`` lists what was asked, ``moments`` when, ``faults`` what is to fail, ``renamed`` maps old ids
+    to new ones.
     """
 
     TOKEN = "hf_loopback"
@@ -81,6 +83,7 @@ class LoopbackHub:
         self.stopped = threading.Event()
         self.lfs: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.moments: list[float] = []
         self.faults: list[Fault] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -145,6 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self._read_body()
         line = f"{self.command} {unquote(url.path)}"
         self.hub.requests.append(line)
+        self.hub.moments.append(time.monotonic())
         fault = next((f for f in self.hub.faults if f.times > 0 and re.search(f.pattern, line)), None)
         try:
             if fault is not None:

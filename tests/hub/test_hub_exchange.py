@@ -84,6 +84,19 @@ def test_the_code_in_the_card_runs_as_it_stands(client: HubClient, hub: Loopback
     assert client.run("result = torch.equal(model.conv1.weight, untouched.conv1.weight)") is False
 
 
+def test_a_pushed_card_says_how_the_ghn_was_trained_and_how_good_it_is(
+    client: HubClient, hub: LoopbackHub
+) -> None:
+    commit = client.run("result = GHN.from_pretrained('bundled').push_to_hub('me/card')")
+    card = hub.repos["me/card"].commits[commit]["README.md"].decode()
+    assert "\nlicense: apache-2.0\n" in card
+    headings = [line[3:] for line in card.splitlines() if line.startswith("## ")]
+    assert headings == ["Use", "Configuration", "Training", "Evaluation", "References"]
+    assert "images of fashion-mnist" in card
+    assert "the spaces cells" in card
+    assert 'from_pretrained("me/card")' in card
+
+
 def test_a_second_push_is_refused_and_changes_nothing(
     client: HubClient, hub: LoopbackHub, published: str
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -99,6 +101,48 @@ def test_a_fault_that_passes_does_not_stop_a_download(
         got = client.run(FETCH.format(name))
     assert hub.faults[0].times == 0
     assert got == expected
+
+
+def waits(hub: LoopbackHub, pattern: str) -> list[float]:
+    """Seconds between the requests that match."""
+    moments = [when for line, when in zip(hub.requests, hub.moments, strict=True) if re.search(pattern, line)]
+    return [later - earlier for earlier, later in itertools.pairwise(moments)]
+
+
+@pytest.mark.parametrize("request_of", ["/api/models/{}", RESOLVE])
+def test_a_download_waits_as_long_as_the_hub_asks(
+    client: HubClient, hub: LoopbackHub, expected: str, request_of: str
+) -> None:
+    name = f"me/asks-to-wait-{len(request_of)}"
+    client.run(f"ghn.push_to_hub({name!r})")
+    hub.requests.clear()
+    hub.moments.clear()
+    pattern = request_of.format(name)
+    hub.faults.append(Fault(pattern, 429, times=1, retry_after=2))
+    assert client.run(FETCH.format(name)) == expected
+    assert waits(hub, pattern)[0] >= 2
+
+
+@pytest.mark.parametrize("step", ["POST /api/repos/create", "preupload", "/commit/"])
+def test_a_push_waits_as_long_as_the_hub_asks(
+    client: HubClient, hub: LoopbackHub, expected: str, step: str
+) -> None:
+    name = "me/push-waits-" + "".join(letter for letter in step if letter.isalpha())
+    hub.requests.clear()
+    hub.moments.clear()
+    hub.faults.append(Fault(step, 429, times=1, retry_after=2))
+    commit = client.run(f"result = ghn.push_to_hub({name!r})")
+    assert waits(hub, step)[0] >= 2
+    assert hub.repos[name].refs["main"] == commit
+    assert client.run(FETCH.format(name)) == expected
+
+
+def test_a_wait_that_is_too_long_is_told(client: HubClient, hub: LoopbackHub) -> None:
+    client.run("ghn.push_to_hub('me/asks-for-an-hour')")
+    hub.requests.clear()
+    hub.faults.append(Fault("/api/models/me/asks-for-an-hour", 429, retry_after=3600))
+    error = failure(client, FETCH.format("me/asks-for-an-hour"))
+    assert "wait 3600 seconds" in error.message
 
 
 @pytest.mark.parametrize("kind", ["silent", "drop", "status", "flip"])

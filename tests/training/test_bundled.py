@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import ghn_init
 from ghn_init.assets import BUNDLED_GHN
 from ghn_init.default import resolve_ghn
 from ghn_init.training.data import fashion_mnist
@@ -45,3 +50,22 @@ def test_the_bundled_files_are_small_and_were_made_by_the_preset():
     card = (BUNDLED_GHN / "README.md").read_text()
     assert "ghn-init train bundled" in card
     assert "## Evaluation" in card
+    training = card.split("## Training\n")[1].split("```")[0]
+    assert "images of fashion-mnist" in training
+    assert all(f" {space} " in training for space in load_preset("bundled").families)
+    assert "license: apache-2.0" in card
+
+
+def test_the_code_in_the_card_of_the_bundled_ghn_runs_as_it_stands(tmp_path):
+    pytest.importorskip("timm")
+    code = (BUNDLED_GHN / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    path = str(Path(ghn_init.__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "predicted by" in done.stdout

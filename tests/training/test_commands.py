@@ -50,6 +50,8 @@ def test_a_finished_run_is_made_longer_by_the_same_command(run: Path):
 def test_the_card_says_how_the_ghn_was_trained(run: Path):
     config, _ = load_run(run)
     text = training_section(config, "ghn-init train tiny run", run / LOG)
+    assert f"the training images of {config.data}, " in text
+    assert all(f"{name} " in text.split("```")[0] for name in config.families)
     assert "`ghn-init train tiny run` (seed 0)" in text
     assert '"inner_steps": 1' in text
     assert text.splitlines()[-1].startswith("| ")

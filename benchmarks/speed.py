@@ -4,9 +4,12 @@
     python benchmarks/speed.py --anchor GHN3 PPUDA               # checkouts of ghn3 and ppuda
     python benchmarks/speed.py --size XL --nets resnet50 --anchor GHN3 PPUDA
 
-Random weights in the official shapes; CPU seconds of one thread, the median of repeats taken in turn with the
-original's, so that the ratio holds on a busy machine. Writes ``benchmarks/results/speed.jsonl`` and
-``docs/speed.md``. The original needs ``joblib, networkx, einops, h5py``.
+    python benchmarks/speed.py --threads 2 --anchor GHN3 PPUDA   # on several threads
+
+Random weights in the official shapes; CPU and wall-clock seconds, the medians of repeats taken in turn with
+the original's, so that the ratio of CPU seconds holds on a busy machine. Writes the rows of
+``benchmarks/results/speed.jsonl``, which ``speed_page.py`` reads. The original needs ``joblib, networkx,
+einops, h5py``.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import statistics
 import sys
 import time
@@ -23,8 +25,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 import torchvision
@@ -36,7 +36,6 @@ from ghn_init.tracing.lower import lower
 from ghn_init.tracing.trace import record_model
 
 RESULTS = Path(__file__).resolve().parent / "results" / "speed.jsonl"
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "speed.md"
 NETS = ("mobilenet_v3_large", "resnet50", "swin_t", "vit_b_16", "convnext_base", "efficientnet_v2_l")
 STAGES = ("trace", "lower", "distances", "encode", "decode", "write")
 
@@ -82,48 +81,26 @@ def load_original(paths: list[str], options: dict[str, Any]) -> Callable[[nn.Mod
     return predict
 
 
+def both_clocks(call: Callable[[], Any], cpu: list[float], wall: list[float]) -> None:
+    """Call, append the CPU seconds and the wall-clock seconds that it took."""
+    start = time.perf_counter()
+    cpu_seconds(call, cpu)
+    wall.append(time.perf_counter() - start)
+
+
 def measure(name: str, ghn: ghn_init.GHN, original: Callable[[nn.Module], Any] | None, repeats: int) -> dict:
     """Row of one network."""
     model = torchvision.models.get_model(name).eval()
-    times: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    whole: list[float] = []
-    theirs: list[float] = []
+    stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    whole: dict[str, list[float]] = {key: [] for key in ("total", "wall", "original", "original_wall")}
     ghn_init.apply(model, ghn)
     for _ in range(repeats):
-        cpu_seconds(lambda: ghn_init.apply(model, ghn), whole)
+        both_clocks(lambda: ghn_init.apply(model, ghn), whole["total"], whole["wall"])
         if original is not None:
-            cpu_seconds(lambda: original(model), theirs)
-        our_stages(model, ghn, times)
-    row = {"net": name, "total": statistics.median(whole)}
-    row |= {stage: statistics.median(values) for stage, values in times.items()}
-    if theirs:
-        row |= {"original": statistics.median(theirs)}
-    return row
-
-
-def write_page(rows: list[dict[str, Any]]) -> None:
-    """The table of the docs."""
-    lines = [
-        "# Speed",
-        "",
-        "<!-- Written by benchmarks/speed.py from benchmarks/results/speed.jsonl. Do not edit. -->",
-        "",
-        "CPU seconds of one thread for one `ghn_init.apply`, tracing included, with random weights in the",
-        "official shapes of GHN-3, beside the original code in the same run. Only the ratios carry over to",
-        "other machines. *decode* includes normalisation, *write* tiling and all that undoes a failure.",
-        "",
-        "Reproduce with `python benchmarks/speed.py --anchor GHN3 PPUDA`, where the two are checkouts of",
-        "`SamsungSAILMontreal/ghn3` and `facebookresearch/ppuda`.",
-        "",
-        f"| GHN | net | total | original | ratio | {' | '.join(STAGES)} |",
-        "|---|---|---:|---:|---:|" + "---:|" * len(STAGES),
-    ]
-    for row in rows:
-        original = row.get("original")
-        compared = f"{original:.2f} | **{original / row['total']:.1f}×**" if original else "| "
-        stages = " | ".join(f"{row[stage]:.3f}" for stage in STAGES)
-        lines.append(f"| {row['ghn']} | {row['net']} | {row['total']:.2f} | {compared} | {stages} |")
-    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            both_clocks(lambda: original(model), whole["original"], whole["original_wall"])
+        our_stages(model, ghn, stages)
+    medians = {key: statistics.median(values) for key, values in {**whole, **stages}.items() if values}
+    return {"net": name, "repeats": repeats, **medians}
 
 
 def main() -> None:
@@ -135,8 +112,9 @@ def main() -> None:
     parser.add_argument("--size", choices=["T", "XL"], default="T")
     parser.add_argument("--nets", nargs="+", default=list(NETS))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     config = ghn_init.GHNConfig.ghn3(options.size)
     shape = {key: getattr(config, key) for key in ("hid", "layers", "heads", "max_shape")}
@@ -144,11 +122,11 @@ def main() -> None:
     ghn = ghn_init.GHN(config).eval().requires_grad_(False)
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
     for name in options.nets:
-        row = {"ghn": options.size, **measure(name, ghn, original, options.repeats)}
-        rows = [old for old in rows if (old["ghn"], old["net"]) != (row["ghn"], row["net"])] + [row]
+        row = {"ghn": options.size, "threads": options.threads}
+        row |= measure(name, ghn, original, options.repeats)
+        rows = [old for old in rows if any(old[key] != row[key] for key in ("ghn", "net", "threads"))] + [row]
         RESULTS.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
-    write_page(rows)
 
 
 if __name__ == "__main__":

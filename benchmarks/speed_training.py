@@ -4,8 +4,8 @@
     python benchmarks/speed_training.py --anchor PPUDA   # a checkout of facebookresearch/ppuda
 
 The settings are the original's at small size: GHN-2 of hid 32 and max_shape (64, 64, 7, 7), one architecture
-and 64 images (32 x 32) for each update, Adam, gradients clipped at 5. Both start from the same weights and see
-the same networks of cells and the same batches in the same order, each with graphs made before. Times are CPU
+and 64 images (32 x 32) an update, Adam, gradients clipped at 5. Both start from the same weights and see the
+same networks of cells and the same batches in the same order, each with graphs made before. Times are CPU
 seconds of one thread, taken in turn. Writes ``benchmarks/results/speed_training.json``. The original needs
 ``joblib, networkx, einops, h5py``.
 """

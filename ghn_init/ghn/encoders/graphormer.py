@@ -19,7 +19,8 @@ MAX_INPUT_DISTANCE = 1000
 DISTANCE_ROWS = 257
 _FIRST_DISTANCE_ROW = 2  # the row of "no path"; the two before it are not used
 _LOOKED_UP = 1 << 14  # codes that are looked up for all heads before the next ones are read
-_BLOCK_ELEMENTS = 1 << 26  # largest attention bias that is held at once (256 MB in float32)
+_KEPT_ELEMENTS = 1 << 26  # largest attention bias that is kept for all layers (256 MB in float32)
+_BLOCK_ELEMENTS = 1 << 23  # of a larger one, what each layer holds at once: it stays near the cache
 
 
 class PairBias(nn.Module):
@@ -94,8 +95,9 @@ class Graphormer(Encoder):
         x, places, codes = _pad(x, batch)
         table = self.pair_bias(batch.structures[0].cutoff)
         rows = x.shape[0] * self._heads * x.shape[1]
-        block = max(1, _BLOCK_ELEMENTS // rows)
-        bias = _bias_of(table, codes, whole=block >= x.shape[1])
+        whole = rows * x.shape[1] <= _KEPT_ELEMENTS
+        block = x.shape[1] if whole else max(1, _BLOCK_ELEMENTS // rows)
+        bias = _bias_of(table, codes, whole=whole)
         for layer in self.layers:
             x = layer(x, bias, block)
         return x.flatten(0, 1) if places is None else x.flatten(0, 1).index_select(0, places)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ def progress_bar(*, show: bool | None = None, **options: Any) -> tqdm[Any]:
         show: The caller's own wish; by default a terminal or a notebook of the first process shows it.
         **options: Arguments of tqdm. With ``delay=2`` only what takes longer than two seconds shows a bar.
     """
-    from tqdm.auto import tqdm as chosen
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # a notebook without ipywidgets
+        from tqdm.auto import tqdm as chosen
 
     if show is None:
         show = is_progress_bar_enabled() and (_bars is True or _someone_watches(chosen))

@@ -94,9 +94,9 @@ def kaiming(model: nn.Module, orthogonal: bool = False) -> None:
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if orthogonal:
-                size = module.weight.detach().norm()
-                nn.init.orthogonal_(module.weight)
-                module.weight.data.mul_(size / module.weight.detach().norm())
+                drawn = nn.init.orthogonal_(torch.empty(module.weight.shape))  # contiguous, as it needs to be
+                with torch.no_grad():
+                    module.weight.copy_(drawn * (module.weight.norm() / drawn.norm()))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

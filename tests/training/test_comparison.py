@@ -67,6 +67,7 @@ def test_orthogonal_has_orthogonal_rows_of_the_size_of_kaiming():
     gram = weight @ weight.T
     torch.testing.assert_close(gram, torch.eye(len(gram)) * gram[0, 0], rtol=1e-4, atol=1e-5)
     assert float(weight.norm()) == pytest.approx(float(drawn.norm()), rel=0.05)
+    initialise(nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last), "orthogonal", None, EXAMPLE)
 
 
 def test_mimetic_attention_starts_near_the_identity_and_the_rest_as_it_was():

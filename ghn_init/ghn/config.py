@@ -125,6 +125,31 @@ class GHNConfig:
         return cls(**data)
 
     @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """JSON Schema (draft 2020-12) of ``config.json``, for checks outside of this library.
+
+        What it cannot say is checked when a configuration is made: the kernel of ``max_shape`` is square, a
+        Graphormer's ``hid`` is a multiple of ``heads``, and no whole number is written as ``16.0``.
+        """
+        properties: dict[str, Any] = {"ghn_init_format": {"const": 1}}
+        properties |= {name: _count_schema(_LARGEST[name]) for name in _INTEGERS}
+        properties["hid"]["multipleOf"] = _SHAPE_EMBEDDINGS
+        sizes = [_count_schema(largest) for largest in _LARGEST_SHAPE]
+        properties["max_shape"] = {"type": "array", "prefixItems": sizes, "minItems": 4, "maxItems": 4}
+        properties |= {name: {"type": "string", "minLength": 1} for name in ("encoder", "decoder")}
+        properties |= {name: {"type": "boolean"} for name in _FLAGS}
+        properties |= {name: {"enum": list(choices)} for name, choices in _CHOICES.items()}
+        properties["primitives"] = {"const": list(PRIMITIVES)}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "config.json of a graph hypernetwork of ghn_init",
+            "type": "object",
+            "properties": properties,
+            "required": [field.name for field in fields(cls)],
+            "additionalProperties": False,
+        }
+
+    @classmethod
     def ghn1(cls, **changes: Any) -> GHNConfig:
         """GHN-1 as trained by Knyazev et al. (2021): gated GNN on plain edges, raw predictions."""
         return cls.ghn2(**{"virtual_edges": False, "layernorm": False, "weight_norm": False, **changes})
@@ -170,6 +195,14 @@ _CHOICES = {
 }
 
 
+_SHAPE_EMBEDDINGS = 4
+"""Embeddings of the four sizes of a shape, which are joined to one of width ``hid``."""
+
+
+def _count_schema(largest: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": 1, "maximum": largest}
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -197,7 +230,7 @@ def _check_types(config: GHNConfig) -> None:
 
 
 def _check_values(config: GHNConfig) -> None:
-    if config.hid % 4:
+    if config.hid % _SHAPE_EMBEDDINGS:
         raise ConfigError(f"hid must be a multiple of 4 (four shape embeddings are joined), got {config.hid}")
     if config.encoder == "graphormer" and config.hid % config.heads:
         raise ConfigError(f"hid {config.hid} must be a multiple of heads {config.heads}")

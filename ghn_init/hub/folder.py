@@ -106,7 +106,7 @@ def parse_config(source: Path | str, where: object) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{where} holds a JSON {type(config).__name__}, not an object.")
     version = config.pop(FORMAT_KEY, FORMAT_VERSION)
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
             f"{where} is in format {version!r} and this ghn_init reads format {FORMAT_VERSION}: "
             "upgrade ghn_init (pip install -U ghn-init)."

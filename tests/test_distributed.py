@@ -21,10 +21,7 @@ import ghn_init
 from ghn_init import AssignError
 from ghn_init.assign import bind, write
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs gloo"),
-]
+pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs gloo")
 GHN = tiny_ghn()
 TOKENS = torch.zeros(1, 4, dtype=torch.long)
 SCENARIOS: dict[str, Callable[[], None]] = {}
@@ -347,6 +344,13 @@ def a_rank_that_never_comes() -> None:
     os._exit(0)
 
 
+def test_models_sharded_over_two_processes_have_the_bits_of_one(tmp_path):
+    names = [each.__name__ for each in (data_parallel, fully_sharded, fully_sharded_on_meta, tensor_parallel)]
+    names.append(an_error_on_one_rank_puts_every_rank_back.__name__)
+    multiprocessing.spawn(on_each_rank, (2, names, tmp_path / "store"), nprocs=2)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 4])
 def test_all_scenarios(world, tmp_path):
     multiprocessing.spawn(on_each_rank, (world, list(SCENARIOS), tmp_path / "store"), nprocs=world)
@@ -357,16 +361,19 @@ def alone(rank: int, function: Callable[[], None], store: Path) -> None:
     on_each_rank(rank, 2, [function.__name__], store)
 
 
+@pytest.mark.slow
 def test_transformers_tensor_parallel(tmp_path, monkeypatch):
     pytest.importorskip("transformers.distributed")
     monkeypatch.chdir(tmp_path)
     multiprocessing.spawn(alone, (transformers_tensor_parallel, tmp_path / "store"), nprocs=2)
 
 
+@pytest.mark.slow
 def test_a_rank_that_never_comes_is_an_error_after_a_limit(tmp_path):
     multiprocessing.spawn(alone, (a_rank_that_never_comes, tmp_path / "store"), nprocs=2)
 
 
+@pytest.mark.slow
 def test_what_is_left_out_changes_no_bit_of_the_rest():
     from torchvision.models import mobilenet_v3_small
 

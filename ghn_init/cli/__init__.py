@@ -57,9 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; those of the process if not given.
 
     Returns:
-        The exit code: 0, 1 or 130. Wrong usage leaves through ``SystemExit(2)``.
+        The exit code: 0, 1, 130, or 2 without a command. Other wrong usage leaves through ``SystemExit(2)``.
     """
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words:
+        parser().print_help()
+        return 2
+    options = parser().parse_args(words)
     _set_up_logging(options.verbose)
     try:
         options.run(options)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ghn_init.cli.errors import CommandError
 from ghn_init.cli.models import SPEC_HELP, build, build_without_weights, parse_inputs, parse_options
+from ghn_init.cli.output import tell
 from ghn_init.graph import ArchGraph
+
+if TYPE_CHECKING:
+    from ghn_init import InitReport
 
 REPORT_FILE = "report.json"
 
@@ -116,14 +120,17 @@ def run_trace(options: argparse.Namespace) -> None:
 def run_show(options: argparse.Namespace) -> None:
     """Print or draw a written report or graph."""
     path = options.file / REPORT_FILE if options.file.is_dir() else options.file
-    text, graph = _read(read_json(path), path)
-    print(text)
+    report, graph = _read(read_json(path), path)
+    if report is None:
+        print(describe(graph))
+    else:
+        tell(report)
     if options.nodes:
         print(node_table(graph))
     if options.picture:
         graph.plot(options.picture)
     if options.html:
-        graph.to_html(options.html)
+        (report or graph).to_html(options.html)
 
 
 def read_json(path: Path) -> Any:
@@ -140,16 +147,14 @@ def read_json(path: Path) -> Any:
         raise CommandError(f"{path} is not a JSON file: {error}") from error
 
 
-def _read(data: Any, path: Path) -> tuple[str, ArchGraph]:
+def _read(data: Any, path: Path) -> tuple[InitReport | None, ArchGraph]:
     from ghn_init import InitReport
 
     if not isinstance(data, dict) or not ("architecture" in data or "edges" in data):
         raise CommandError(f"{path} is neither a report nor a graph of ghn-init")
     try:
         graph = ArchGraph.from_dict(data.get("architecture", data))
-        if "architecture" not in data:
-            return describe(graph), graph
-        return str(InitReport.from_dict(data, graph)), graph
+        return InitReport.from_dict(data, graph) if "architecture" in data else None, graph
     except (KeyError, TypeError, AttributeError) as error:
         raise CommandError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghn_init.cli.errors import CommandError
+from ghn_init.cli.output import tell
 
 if TYPE_CHECKING:
     from ghn_init.ranking import Ranking
@@ -90,7 +91,7 @@ def run_rank(options: argparse.Namespace) -> None:
             space = Space(dict.fromkeys(options.space, 1.0), options.seed)
             models = sample_space(space, options.samples, **budget)
         ranking = _ranked(options, models)
-    print(ranking)
+    tell(ranking)
     if options.json:
         ranking.to_json(options.json)
     if options.plot:

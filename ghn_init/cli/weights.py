@@ -18,6 +18,7 @@ from ghn_init.cli.graphs import (
     tracing_options,
 )
 from ghn_init.cli.models import SPEC_HELP, parse_inputs
+from ghn_init.cli.output import tell
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -113,7 +114,7 @@ def run_apply(options: argparse.Namespace) -> None:
     _write_model(model, folder)
     record = {**report.to_dict(), "architecture": report.graph.to_dict()}
     (folder / REPORT_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    print(report)
+    tell(report)
     print(f"\nwritten: {folder / WEIGHTS_FILE}, {folder / REPORT_FILE}")
     if options.picture:
         report.graph.plot(options.picture)

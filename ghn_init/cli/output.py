@@ -1,0 +1,23 @@
+"""What commands print: with rich on a terminal, as plain text elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def tell(value: Any) -> None:
+    """Print a report or a ranking; rich's own settings hold (``NO_COLOR``, ``TERM``, ``COLUMNS``).
+
+    Args:
+        value: What rich can draw and ``str`` can write.
+    """
+    if sys.stdout.isatty():
+        try:
+            import rich
+        except ModuleNotFoundError:
+            pass
+        else:
+            rich.print(value)
+            return
+    print(value)

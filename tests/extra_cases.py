@@ -95,7 +95,11 @@ BRINGS = {
         "c = BertConfig(hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64)\n"
         "assert ghn_init.report_of(AutoModel.from_config(c, ghn_init='bundled'))",
     ],
-    "lz4": ["from ghn_init.hub.pickles.stream import _lz4; _lz4('file')()"],
+    "lz4": [
+        "import lz4.frame, pickle, ghn_init.hub.legacy as legacy; from pathlib import Path\n"
+        "Path('f.pt').write_bytes(lz4.frame.compress(pickle.dumps({'state_dict': {}})))\n"
+        "assert legacy.read_legacy(Path('f.pt')).state_dict == {}",
+    ],
     "rich": ["import rich; rich.print(ghn_init.apply(net(), 'bundled', example_inputs=x))"],
 }
 """Extra → further code that works with it."""

@@ -11,13 +11,17 @@ nox.options.sessions = ["minimum", "newest", "extras"]
 nox.options.reuse_existing_virtualenvs = True
 
 TOOLS = ("pytest", "pytest-timeout", "hypothesis", "joblib", "selenium")
-VERSIONS = "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in %r), sep='\\n')"
-REPORTED = ("torch", "torchvision", "timm", "transformers", "huggingface-hub", "accelerate", "numpy")
 
 
 def _test(session: nox.Session) -> None:
-    session.run("python", "-c", VERSIONS % (REPORTED,))
-    session.run("pytest", "-m", "not slow", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    """Run the tests, or those that are named behind ``--``, and write the row of CONTRIBUTING.md."""
+    results = Path(session.create_tmp()) / "junit.xml"
+    options = ["-m", "not slow", "--junitxml", str(results)]
+    name = session.name.partition("-")[0]
+    try:
+        session.run("pytest", *options, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    finally:
+        session.run("python", "benchmarks/versions.py", "record", name, str(results))
 
 
 @nox.session(python="3.11")

@@ -126,8 +126,11 @@ FIELDS: dict[str, dict[str, Any]] = {
         "talker_config.text_config.shared_expert_intermediate_size": 64,
     },
     "qwen3_omni_moe_thinker": {"text_config.head_dim": 128},
+    "reformer": {"is_decoder": True},
     "step3p7": {"text_config.sliding_window": 8},
     "t5gemma2_encoder": {"text_config.dropout_rate": 0.0},
+    "wav2vec2-bert": {"vocab_size": 32},
+    "wav2vec2-conformer": {"vocab_size": 32},
     "voxtral": {"audio_token_id": 24},
     "uvdoc": {"backbone_config.out_features": [f"stage{i}" for i in range(1, 7)]},
 }

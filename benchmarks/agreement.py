@@ -64,6 +64,13 @@ def cell(values: np.ndarray, form: str = "{:.2f}") -> str:
     return f"{form.format(values[0])} ({form.format(low)} to {form.format(high)})".replace("-", "−")
 
 
+def lead(values: np.ndarray) -> str:
+    """A difference, bold if its interval is on one side of 0."""
+    low, high = interval(values)
+    text = cell(values)
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
 def row(name: str, cells: list[str]) -> str:
     """A line of a Markdown table."""
     return f"| {name} | {' | '.join(cells)} |"

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from agreement import cell, interval, regrets, resamples, table, taus
+from agreement import cell, interval, lead, regrets, resamples, table, taus
+from ranking_early import early, starts
 from ranking_networks import (
     ABRUPT,
+    BARS,
     BASELINES,
     COUNT_COLUMNS,
     COUNTS,
     EXPECTED,
     REGRESSOR,
-    SEEDS,
     STARTS,
+    WITHIN,
     ZERO_SHOT,
     Networks,
     abrupt_name,
@@ -32,23 +34,18 @@ from ranking_networks import (
     fit_predict,
     lines,
     read,
-    steps_name,
 )
-
-from ghn_init.ranking.estimates import smoothed
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKED = r"(<!-- {0}: [^>]*-->\n).*?(<!-- end of {0} -->)"
-CEILING, WITHIN = "one seed with the other", "within families"
-PLAIN, SMOOTHED = steps_name("both"), steps_name("both", smooth=True)
-JUDGED = (
-    ZERO_SHOT,
-    *(steps_name(start, smooth) for smooth in (False, True) for start in STARTS),
-    COUNTS,
-    REGRESSOR,
-    EXPECTED,
+CEILING = "one seed with the other"
+PLAIN, SMOOTHED = abrupt_name("both"), abrupt_name("both", smooth=True)
+PAIRS = (
+    (ZERO_SHOT, f"{ZERO_SHOT}, smoothed"),
+    *((abrupt_name(start), abrupt_name(start, smooth=True)) for start in STARTS),
 )
-BARS = {"all": 0.5, "with batch norm": 0.3}
+UNTRAINED = tuple(name for pair in PAIRS for name in pair)
+JUDGED = (*UNTRAINED, COUNTS, REGRESSOR, EXPECTED)
 WIDE = ("all", "with batch norm", "cells")
 CURVE, SPLITS = (10, 20, 30, 40, 50), 40
 COLORS = ("#4c72b0", "#dd8452", "#55a868", "#8172b3")
@@ -100,25 +97,17 @@ def verdicts(networks: Networks) -> list[str]:
 def leads(networks: Networks, group: str) -> list[str]:
     """Paired differences in tau to each cost and proxy."""
     found = {name: agreement(networks, name, group) for name in (*JUDGED, *BASELINES)}
-    rows = [(name, [_lead(found[name] - found[other]) for other in BASELINES]) for name in JUDGED]
+    rows = [(name, [lead(found[name] - found[other]) for other in BASELINES]) for name in JUDGED]
     return table([f"lead in tau, {group}", *BASELINES], rows)
-
-
-def _lead(values: np.ndarray) -> str:
-    low, high = interval(values)
-    text = cell(values)
-    return f"**{text}**" if low > 0 or high < 0 else text
 
 
 def gains(networks: Networks) -> list[str]:
     """What smoothing over the graphs adds, for every start and number of steps."""
-    names = [(ZERO_SHOT, f"{ZERO_SHOT}, smoothed")]
-    names += [(steps_name(start), steps_name(start, smooth=True)) for start in STARTS]
     groups = ("all", "with batch norm", WITHIN)
     rows = []
-    for plain, smooth in names:
+    for plain, smooth in PAIRS:
         found = [(agreement(networks, plain, g), agreement(networks, smooth, g)) for g in groups]
-        rows.append((plain, [f"{a[0]:.2f} → {b[0]:.2f}; {_lead(b - a)}" for a, b in found]))
+        rows.append((plain, [f"{a[0]:.2f} → {b[0]:.2f}; {lead(b - a)}" for a, b in found]))
     return table(["tau, plain → smoothed; difference", *groups], rows)
 
 
@@ -177,33 +166,10 @@ def curve_table(curve: dict[str, np.ndarray]) -> list[str]:
     return table(["tau among the others", *(f"{count} trained" for count in CURVE)], rows)
 
 
-def early(networks: Networks) -> list[str]:
-    """How well the first updates of a training by one seed foretell what the other seed ends with."""
-    known = {
-        (row["family"], row["index"], row["seed"]): row["accuracies"] for row in lines("trained_nets.jsonl")
-    }
-    members = {group: networks.groups()[group] for group in BARS}
-    rows = []
-    for mark in ("25", "50", "100", "200", "400"):
-        cells = []
-        for smooth in (False, True):
-            for which in members.values():
-                found = []
-                for seed in SEEDS:
-                    score = np.array([known[(*key, seed)][mark] for key in networks.keys])
-                    score = smoothed(score[:, None], networks.features)[:, 0] if smooth else score
-                    once = np.ones((1, int(which.sum())))
-                    found.append(taus(score[which], networks.seeds[1 - seed][which], once)[0])
-                cells.append(f"{np.mean(found):.2f}")
-        rows.append((mark, cells))
-    head = [f"{group}{what}" for what in ("", ", smoothed") for group in members]
-    return table(["updates of a training", *head], rows)
-
-
 def section(networks: Networks, curve: dict[str, np.ndarray]) -> str:
     """What stands between the marks of the page."""
-    abrupt = [abrupt_name(start, count) for start, counts in ABRUPT.items() for count in counts]
-    names = [*JUDGED[: -len((COUNTS, REGRESSOR, EXPECTED))], *abrupt, COUNTS, REGRESSOR, EXPECTED, *BASELINES]
+    abrupt = [abrupt_name(start, count) for start in STARTS for count in ABRUPT[:-1]]
+    names = [*UNTRAINED, *abrupt, COUNTS, REGRESSOR, EXPECTED, *BASELINES]
     families = [group for group in networks.groups() if group not in WIDE]
     parts = [
         *verdicts(networks), "",
@@ -211,6 +177,7 @@ def section(networks: Networks, curve: dict[str, np.ndarray]) -> str:
         *(line for group in (*WIDE[:2], WITHIN) for line in (*leads(networks, group), "")),
         "### What makes it better", "",
         *gains(networks), "",
+        *starts(networks), "",
         *curve_table(curve), "",
         *early(networks), "",
         "### Every score", "",

@@ -22,9 +22,8 @@ COUNTS, COUNT_COLUMNS = "regressor without embeddings", 18
 """The control: sizes and shares of the types only, the last columns of the features."""
 PROXIES = ("synflow", "naswot", "grad_norm")
 BASELINES = ("parameters", "FLOPs", "latency", *PROXIES)
-STARTS = {"ghn": "GHN", "own": "own weights", "both": "both"}
-ABRUPT = {"ghn": (10, 25, 50), "own": (10, 25, 50)}
-"""Steps that begin with the highest learning rate."""
+BARS, WITHIN = {"all": 0.5, "with batch norm": 0.3}, "within families"
+STARTS, ABRUPT = {"ghn": "GHN", "own": "own weights", "both": "both"}, (10, 25, 50)
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,9 @@ class Networks:
         return {name: members for name, members in found.items() if members.sum() >= FEWEST}
 
 
-def steps_name(start: str, smooth: bool = False) -> str:
-    """Name of the accuracy after the 50 steps of a ranking, plain or smoothed over the graphs."""
-    return f"{STARTS[start]} + 50 steps{', smoothed' if smooth else ''}"
-
-
-def abrupt_name(start: str, steps: int) -> str:
+def abrupt_name(start: str, steps: int = 50, smooth: bool = False) -> str:
     """Name of the accuracy after steps that begin with the highest learning rate."""
-    return f"{STARTS[start]} + {steps} abrupt steps"
+    return f"{STARTS[start]} + {steps} abrupt steps{', smoothed' if smooth else ''}"
 
 
 def lines(name: str) -> list[dict[str, Any]]:
@@ -87,8 +81,6 @@ def read() -> Networks:
     found: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
     for row in lines("ranking_scores.jsonl"):
         found.setdefault((row["family"], row["index"]), {})[row["what"]] = row
-    for row in lines("first_steps.jsonl"):
-        found.setdefault((row["family"], row["index"]), {})[f"first {row['start']}"] = row
     most = max(len(rows) for rows in found.values())
     keys = sorted(
         key
@@ -106,20 +98,20 @@ def _scores(
     rows: list[dict[str, dict[str, Any]]], features: np.ndarray, truth: np.ndarray
 ) -> dict[str, np.ndarray]:
     found = {ZERO_SHOT: np.array([row["ghn 0"]["accuracy"] for row in rows])}
-    for start, counts in ABRUPT.items():
-        for steps in counts:
-            found[abrupt_name(start, steps)] = np.array([row[f"{start} {steps}"]["accuracy"] for row in rows])
-    own, ghn = (np.array([row[f"first {start}"]["accuracy"] for row in rows]) for start in ("own", "ghn"))
-    for start, plain in (("ghn", ghn), ("own", own), ("both", (own + ghn) / 2)):
-        found[steps_name(start)] = plain
-        found[steps_name(start, smooth=True)] = smoothed(plain[:, None], features)[:, 0]
+    for steps in ABRUPT:
+        ghn, own = (
+            np.array([row[f"{start} {steps}"]["accuracy"] for row in rows]) for start in ("ghn", "own")
+        )
+        for start, plain in (("ghn", ghn), ("own", own), ("both", (own + ghn) / 2)):
+            found[abrupt_name(start, steps)] = plain
+            found[abrupt_name(start, steps, smooth=True)] = smoothed(plain[:, None], features)[:, 0]
     found[f"{ZERO_SHOT}, smoothed"] = smoothed(found[ZERO_SHOT][:, None], features)[:, 0]
     for name in BASELINES:
         values = [_cost(row["costs"], name) for row in rows]
         found[name] = np.nan_to_num(np.array(values, float), nan=-np.inf)
     found[REGRESSOR] = cross_validated(features, truth)
     found[COUNTS] = cross_validated(features[:, -COUNT_COLUMNS:], truth)
-    found[EXPECTED] = cross_expected(found[steps_name("both")], features, found["FLOPs"], truth)
+    found[EXPECTED] = cross_expected(found[abrupt_name("both")], features, found["FLOPs"], truth)
     return found
 
 

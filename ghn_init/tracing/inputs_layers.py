@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-BATCH = 2
+from ghn_init.tracing.inputs_patterns import BATCH, pattern_shapes
+
 LENGTH = 16
 # Image sizes by how many models take them; the fully convolutional ones take the first.
 _SIDES: dict[int, tuple[int | tuple[int, ...], ...]] = {
@@ -41,7 +42,9 @@ def first_layers(model: nn.Module) -> Iterator[nn.Module]:
 def from_layers(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
     """Arguments for the forward: its main input from the first layer, the others by their names."""
     layer = next(first_layers(model), None)
-    for shape, whole in _layer_shapes(layer) if layer is not None else _free_shapes(model):
+    shapes = _free_shapes(model) if layer is None else _layer_shapes(layer)
+    rearranged = () if layer is None else pattern_shapes(model, layer, _SIDES)
+    for shape, whole in (*((shape, False) for shape in rearranged), *shapes):
         main = (
             torch.zeros(shape, dtype=torch.long)
             if whole

@@ -136,5 +136,6 @@ def advice(path: str) -> str:
             f"leave the module out: leaf={path!r}, or with a forward that can be traced in its place: "
             f"leaf={{{path!r}: lambda module, *inputs: inputs[0]}}",
         ]
+    lines.append("make an operation of your own one step of the recording: ghn_init.register_rule(function)")
     lines.append('keep what cannot be reached: ghn_init.apply(model, on_untraceable="keep")')
     return "; or ".join(lines) + '. See "When tracing fails" in docs/extending.md.'

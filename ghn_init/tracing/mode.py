@@ -12,11 +12,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
 from ghn_init.errors import TraceError
-from ghn_init.tracing.execution import Execution
+from ghn_init.tracing.control import call_operator, is_control
+from ghn_init.tracing.execution import Execution, makes_few
 from ghn_init.tracing.guesses import Guesses
 from ghn_init.tracing.shapes import ShapeCache
 from ghn_init.tracing.special import PLAIN_ANSWERS, SPECIAL
-from ghn_init.tracing.transforms import call_inside, flex_attention, transforming
+from ghn_init.tracing.transforms import call_inside, transforming
 from ghn_init.tracing.values import (
     Binding,
     StandIns,
@@ -75,8 +76,8 @@ class Recorder(TorchFunctionMode):
             return self._get(func, args[0])
         if transforming():
             return call_inside(self, func, args, kwargs)
-        if name == "flex_attention" and isinstance(func, torch._ops.HigherOrderOperator):
-            return flex_attention(self, func, args)
+        if is_control(func):
+            return call_operator(self, func, args, kwargs)
         if func in PLAIN_ANSWERS:
             return func(*args, **kwargs)
         special = SPECIAL.get(func)
@@ -130,7 +131,8 @@ class Recorder(TorchFunctionMode):
                 return self.link(inside)
             raise TraceError(
                 f"A tensor of shape {tuple(tensor.shape)} was made where operations cannot be recorded "
-                f"(scripted or compiled code, or a C++ extension) in module {self.stack[-1]!r}."
+                "(scripted or compiled code, another thread, or a C++ extension) in module "
+                f"{self.stack[-1] or '(the model itself)'!r}"
             )
         known = tensor.device.type == "cpu" and not self.stand_ins.made(tensor)
         binding = Binding(None, self.time, known=known, slot="constant")
@@ -194,7 +196,7 @@ class Recorder(TorchFunctionMode):
         if known and sum(tensor.numel() for tensor in inputs) > KNOWN_ELEMENTS:
             known = False
         if known and not inputs and func in self.constructors:
-            known = self._small(func, args, kwargs)
+            known = makes_few(KNOWN_ELEMENTS, func, args, kwargs)
         key = None
         if inputs and not any(link.known for link in links.values()):
             key = self._shapes.key(func, args, kwargs)
@@ -256,15 +258,6 @@ class Recorder(TorchFunctionMode):
             return func(template, *rest, **more)
 
         return self.call(func, (shape, *args[1:]), kwargs, run=run, known=known)
-
-    def _small(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether a factory's result is small enough to compute."""
-        if func in (torch.tensor, torch.asarray, torch.as_tensor):
-            return True
-        try:
-            return func(*args, **{**kwargs, "device": "meta"}).numel() <= KNOWN_ELEMENTS
-        except (TypeError, RuntimeError, NotImplementedError):
-            return True
 
     def _record(
         self,

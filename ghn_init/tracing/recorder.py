@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import GeneratorType
 from typing import Any, NamedTuple
 
 import torch
@@ -88,13 +89,16 @@ def record(
         recording = _record(model, args, kwargs or {}, how, guesses)
     except TraceError as error:
         return _record_otherwise(model, args, kwargs or {}, how, guesses, error)
-    if guesses.asked:
+    opposite = Guesses(truth=True) if guesses.asked else None
+    for _ in range(_REVISIONS):
+        if opposite is None:
+            break
         try:
-            other = _record(model, args, kwargs or {}, how, Guesses(truth=True))
+            other = _record(model, args, kwargs or {}, how, opposite)
         except TraceError:
-            return recording
-        if len(other.unreached) < len(recording.unreached):
-            return other
+            opposite = opposite.revised() if opposite.tired else None
+            continue
+        return other if len(other.unreached) < len(recording.unreached) else recording
     return recording
 
 
@@ -111,7 +115,7 @@ def _record_otherwise(
     Raises:
         TraceError: The first failure, if no other answers help.
     """
-    waiting = [guesses.revised(), Guesses(truth=True)] if guesses.asked else []
+    waiting = guesses.alternatives()
     for _ in range(_REVISIONS):
         guess = next((guess for guess in waiting if guess is not None), None)
         if guess is None:
@@ -138,19 +142,35 @@ def _record(
         try:
             with uncompiled(), unscripted(copied.stack), recorder:
                 result = copied.module(*inputs, **named)
-            return finish_recording(model, copied, recorder, result)
+                if isinstance(result, GeneratorType):
+                    result = list(result)
         except TraceError as error:
-            error.partial = _partial(model, error, copied, recorder)
-            raise
+            told = f"{str(error).removesuffix('.')}{_operation(error, recorder)}"
+            advised = type(error)(f"{told}. {advice(_place(error, copied))}")
+            advised.partial = _partial(model, error, copied, recorder)
+            raise advised from error
         except Exception as error:
             failed = _failed(model, error, copied, recorder)
             failed.partial = _partial(model, error, copied, recorder)
             raise failed from error
+        return finish_recording(model, copied, recorder, result)
+
+
+def _place(error: Exception, copied: MetaCopy) -> str:
+    """Path of the module whose forward raised the error; empty for the model itself, or if nobody knows."""
+    return copied.failure[1] if copied.failure is not None and copied.failure[0] is error else ""
+
+
+def _operation(error: Exception, recorder: Recorder) -> str:
+    """The operation that raised the error, if it was one."""
+    if recorder.failure is None or recorder.failure[0] is not error:
+        return ""
+    return f", operation {recorder.failure[1]}"
 
 
 def _partial(model: nn.Module, error: Exception, copied: MetaCopy, recorder: Recorder) -> Recording:
     """What was recorded before the failure; its outputs are the activations that nothing had used yet."""
-    path = copied.failure[1] if copied.failure is not None and copied.failure[0] is error else ""
+    path = _place(error, copied)
     flowing: set[fx.Node] = set()
     for node in recorder.graph.nodes:
         if node.op == "placeholder" or any(operand in flowing for operand in node.all_input_nodes):
@@ -191,10 +211,7 @@ def _close(model: nn.Module, copied: MetaCopy, recorder: Recorder, outputs: Sequ
 
 
 def _failed(model: nn.Module, error: Exception, copied: MetaCopy, recorder: Recorder) -> InputError:
-    path = copied.failure[1] if copied.failure is not None and copied.failure[0] is error else ""
-    operation = ""
-    if recorder.failure is not None and recorder.failure[0] is error:
-        operation = f", operation {recorder.failure[1]}"
+    path, operation = _place(error, copied), _operation(error, recorder)
     shapes = [node.meta["shape"] for node in recorder.graph.nodes if node.op == "placeholder"]
     return InputError(
         f"{type(model).__name__}.forward failed on inputs of shapes {', '.join(map(str, shapes)) or 'none'} "

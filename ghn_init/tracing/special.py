@@ -12,7 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ghn_init.tracing.selection import getitem, positions, reshape, setitem, where
-from ghn_init.tracing.unknown_sizes import grouped_mm, recurrent, repeat_interleave, split
+from ghn_init.tracing.unknown_sizes import (
+    grouped_mm,
+    recurrent,
+    repeat_interleave,
+    sparse_indices,
+    sparse_values,
+    split,
+)
 from ghn_init.tracing.values import map_tensors, tensors_in
 
 if TYPE_CHECKING:
@@ -146,6 +153,15 @@ def _draw_like(function: Any, handler: Handler) -> Handler:
     return draw
 
 
+def _gradient(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``torch.autograd.grad`` inside a forward: one operation, whose results are shaped like its inputs."""
+
+    def run(outputs: Any, inputs: Any, *rest: Any, **more: Any) -> tuple[Tensor, ...]:
+        return tuple(map(torch.empty_like, [inputs] if isinstance(inputs, Tensor) else inputs))
+
+    return recorder.call(func, args, kwargs, run=run, known=False)
+
+
 def _unknown(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A function whose values are not computed, for they would be random."""
     return recorder.call(func, args, kwargs, known=False)
@@ -195,6 +211,9 @@ SPECIAL: dict[Any, Handler] = {
     Tensor.split: split,
     torch.split: split,
     torch.broadcast_tensors: _broadcast,
+    torch.autograd.grad: _gradient,
+    Tensor.indices: sparse_indices,
+    Tensor.values: sparse_values,
     torch.repeat_interleave: repeat_interleave,
     Tensor.repeat_interleave: repeat_interleave,
     Tensor.uniform_: _uniform_,

@@ -15,6 +15,7 @@ from ghn_init.graph import ArchGraph
 from ghn_init.isolation import collector_paused
 from ghn_init.tracing.checks import check_traceable, closed
 from ghn_init.tracing.exported import export
+from ghn_init.tracing.guesses import EndlessError
 from ghn_init.tracing.inputs import Inputs, candidate_inputs, given_inputs, no_inputs
 from ghn_init.tracing.leaf import Leaves, Substitute, find_leaves, inside
 from ghn_init.tracing.lower import lower
@@ -206,7 +207,8 @@ def _first_success(
     if not failures:
         raise no_inputs(model)
     inputs, first = failures[0]
-    for name in methods[1:]:
+    # A loop without an end has none in the other front-ends either, and those do not count.
+    for name in methods[1:] if not isinstance(first, EndlessError) else ():
         try:
             recording = replace(_FRONT_ENDS[name](model, *inputs, leaves), inputs=inputs)
         except TraceError as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch._C import _functorch  # type: ignore[attr-defined]
 
@@ -25,6 +26,10 @@ def call_inside(
     recorder: Recorder, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Run an operation inside a transform, and emit its node on the tensors that the transform wraps."""
+    if func is F.linear and len(args) == 3 and args[2] is not None and _batching():
+        # As it is computed there: batching adds the bias in a step of its own.
+        product = call_inside(recorder, func, args[:2], {})
+        return call_inside(recorder, torch.add, (product, args[2]), {})
     result = func(*args, **kwargs)
     outputs = [_inner(tensor) for tensor in tensors_in(result)]
     if any(recorder.stand_ins.made(tensor) and binding_of(tensor) is None for tensor in outputs):
@@ -36,6 +41,11 @@ def call_inside(
             bind(tensor, Binding(node, recorder.time, known=False))
             recorder.inside[storage_key(tensor)] = tensor
     return result
+
+
+def _batching() -> bool:
+    """Whether the innermost transform is ``vmap``."""
+    return _functorch.peek_interpreter_stack().key() == _functorch.TransformType.Vmap
 
 
 def _inner(tensor: Tensor) -> Tensor:

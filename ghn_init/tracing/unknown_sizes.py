@@ -78,3 +78,21 @@ def recurrent(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict
         return (output, *(item.new_empty(item.shape) for item in states))
 
     return recorder.call(func, args, kwargs, run=run)
+
+
+def sparse_indices(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Places of a sparse tensor's values: of one that nobody computed, every place."""
+    tensor = args[0]
+    if recorder.link(tensor).known or tensor.layout is not torch.strided:
+        return recorder.call(func, args, kwargs)
+    with recorder:
+        return torch.nonzero(tensor).t()
+
+
+def sparse_values(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A sparse tensor's values, one for each of its places."""
+    tensor = args[0]
+    if recorder.link(tensor).known or tensor.layout is not torch.strided:
+        return recorder.call(func, args, kwargs)
+    with recorder:
+        return tensor.flatten()

@@ -53,7 +53,8 @@ def test_error_names_module_and_operation_and_what_to_do() -> None:
         ghn_init.trace(nn.Sequential(nn.Linear(8, 8), Wrong(8, 8)), INPUT)
     message = str(told.value)
     assert "module '1', operation bmm on shapes (2, 8), (8, 8)" in message
-    for way in ("example_inputs=", "leaf='1'", "leaf={'1': lambda", 'on_untraceable="keep"'):
+    ways = ("example_inputs=", "leaf='1'", "leaf={'1': lambda", "register_rule(", 'on_untraceable="keep"')
+    for way in ways:
         assert way in message
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ghn_init.coverage.case import Case
-from ghn_init.coverage.suites import plain_control, plain_layers, plain_models, plain_weights
+from ghn_init.coverage.suites import plain_control, plain_layers, plain_models, plain_odd, plain_weights
 from ghn_init.coverage.suites.plain_entries import Zoo
 
 LIBRARIES: tuple[str, ...] = ()
@@ -19,6 +19,7 @@ _PARTS = {
     "weights": plain_weights.ENTRIES.zoo,
     "control": plain_control.ENTRIES.zoo,
     "models": plain_models.ENTRIES.zoo,
+    "odd": plain_odd.ENTRIES.zoo,
 }
 ZOO: Zoo = {name: entry for part in _PARTS.values() for name, entry in part.items()}
 """Name → builder and inputs of every module."""

@@ -21,6 +21,10 @@ _FRESH = {
 }
 # Operations that take no value but the first: of the others only the shape or the dtype.
 _LIKE = {"type_as", "expand_as", "view_as", "reshape_as"}
+# Tangents of constants are zeros, and a product with them carries no value.
+_ZEROS = {"zeros", "zeros_like", "new_zeros", "_efficientzerotensor"}
+_OF_ZEROS = {"expand", "view", "t", "transpose", "permute", "alias", "detach", "clone", "_to_copy"}
+_PRODUCTS = {"mul", "mm", "bmm", "matmul"}
 _INPUT, _OUTPUT = "input", "output"
 _LISTED = 8
 
@@ -114,14 +118,14 @@ def feeds(graph: fx.Graph, sources: Mapping[fx.Node, str]) -> Relation:
         graph: Operations without writes in place.
         sources: Name of each parameter's node, ``input`` for inputs.
     """
-    needed = _needed(graph)
+    needed, zeros = _needed(graph), _zeros(graph)
     pure: dict[fx.Node, frozenset[str]] = {}  # parameters that a value is computed from, where no input is
     flow: dict[fx.Node, frozenset[str]] = {}  # last consumers before an activation
     relation: Relation = set()
     nothing: frozenset[str] = frozenset()
     for node in graph.nodes:
         name = sources.get(node)
-        if node not in needed:
+        if node not in needed or node in zeros:
             continue
         operands = _operands(node)
         if name == _INPUT:
@@ -149,9 +153,28 @@ def _needed(graph: fx.Graph) -> set[fx.Node]:
     return needed
 
 
+def _zeros(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes whose values are zeros whatever the input is."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        name, operands = _name(node), node.all_input_nodes
+        if (
+            name in _ZEROS
+            or (name in _OF_ZEROS and operands and operands[0] in found)
+            or (name in _PRODUCTS and any(operand in found for operand in operands))
+        ):
+            found.add(node)
+    return found
+
+
+def _name(node: fx.Node) -> str:
+    """Name of the operation of a call; empty for other nodes."""
+    return str(getattr(node.target, "__name__", "")).split(".")[0] if node.op == "call_function" else ""
+
+
 def _operands(node: fx.Node) -> list[fx.Node]:
     """The nodes whose values an operation takes."""
-    name = str(getattr(node.target, "__name__", "")).split(".")[0]
-    if node.op == "call_function" and name in _FRESH:
+    name = _name(node)
+    if name in _FRESH:
         return []
-    return node.all_input_nodes[:1] if node.op == "call_function" and name in _LIKE else node.all_input_nodes
+    return node.all_input_nodes[:1] if name in _LIKE else node.all_input_nodes

@@ -6,7 +6,7 @@ import re
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -52,13 +52,16 @@ class Stages:
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + spent, 2)
 
 
-def measure(case: Case, ghn: GHN, *, export: bool = False) -> Row:
+def measure(
+    case: Case, ghn: GHN, *, export: bool = False, told: Callable[[Row], None] = lambda row: None
+) -> Row:
     """What comes of one model; never raises but on an interrupt.
 
     Args:
         case: The model.
         ghn: Predicts all parameters that it can, classifiers of any number of classes included.
         export: Also compare the data flow with that of ``torch.export``, which takes longer than all else.
+        told: Called with what is known before that comparison, which may end the process.
 
     The model is built on the meta device, or for real where that fails or where its graph cannot be traced
     without values of buffers.
@@ -76,7 +79,11 @@ def measure(case: Case, ghn: GHN, *, export: bool = False) -> Row:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _measure(case, ghn, stages, row, export=export)
+            model, problems = _measure(case, ghn, stages, row)
+            if export:
+                told({**row, "seconds": stages.seconds})
+                with stages("export"):
+                    _compare(case, model, row, problems)
     except UnavailableError as error:
         row = {"unavailable": _one_line(error)}
     except (Exception, OutOfTimeError) as error:  # noqa: BLE001 - whatever a model does is a result
@@ -92,7 +99,8 @@ def describe(error: BaseException, stage: str) -> dict[str, str]:
     return {"stage": stage, "type": type(error).__name__, "message": _one_line(error), "where": where}
 
 
-def _measure(case: Case, ghn: GHN, stages: Stages, row: Row, *, export: bool) -> None:
+def _measure(case: Case, ghn: GHN, stages: Stages, row: Row) -> tuple[nn.Module, list[str]]:
+    """Fill the row; returns the model, and what is wrong with its graph."""
     model, graph, recording = _traced(case, ghn, stages, row)
     row["nodes"], row["edges"], row["primitives"] = len(graph), len(graph.edges), graph.type_counts
     with stages("check"):
@@ -103,15 +111,17 @@ def _measure(case: Case, ghn: GHN, stages: Stages, row: Row, *, export: bool) ->
     told = account(bind(model, plan.predicted, materialize=True), Outcome(), plan, graph)
     problems += account_problems(told["sizes"], told["predicted"], told["kept"], told["skipped"])
     row.update(_shares(told))
-    if export:
-        with stages("export"):
-            problems += _compare(case, model, row)
+    _note(row, problems)
+    return model, problems
+
+
+def _note(row: Row, problems: list[str]) -> None:
     if problems:
         row["problems"] = [len(problems), *problems[:MOST_PROBLEMS]]
 
 
-def _compare(case: Case, model: nn.Module, row: Row) -> list[str]:
-    """Note in the row what ``torch.export`` says; where the two differ."""
+def _compare(case: Case, model: nn.Module, row: Row, problems: list[str]) -> None:
+    """Note in the row what ``torch.export`` says, and where the two differ."""
     try:
         found = compare_edges(model, case.inputs(model) if case.inputs else None)
     except OutOfTimeError as error:
@@ -119,7 +129,7 @@ def _compare(case: Case, model: nn.Module, row: Row) -> list[str]:
     row["export"] = "fails" if found.refusal else "differs" if found.problems else "agrees"
     if found.refusal:
         row["export_refusal"] = _one_line(found.refusal)
-    return found.problems
+    _note(row, problems + found.problems)
 
 
 def _traced(case: Case, ghn: GHN, stages: Stages, row: Row) -> tuple[nn.Module, ArchGraph, Recording]:

@@ -51,6 +51,7 @@ class _Running:
     pipe: Connection
     key: Key
     deadline: float
+    before_export: Row | None = None
 
 
 def run_all(todo: Iterable[Key], settings: Settings, jobs: int) -> Iterator[tuple[Key, Row]]:
@@ -76,9 +77,11 @@ def run_all(todo: Iterable[Key], settings: Settings, jobs: int) -> Iterator[tupl
                 return
             ready = set(wait(list(running), timeout=1.0))
             for pipe, each in list(running.items()):
-                if pipe in ready or time.monotonic() > each.deadline:
+                row = _received(each, settings) if pipe in ready else _overdue(each, settings)
+                if row is not None:
                     del running[pipe]
-                    yield each.key, _finish(each, settings, done=pipe in ready)
+                    _end(each)
+                    yield each.key, row
     finally:
         for each in running.values():
             _end(each)
@@ -96,18 +99,29 @@ def _wall(settings: Settings) -> float:
     return _WALL * settings.seconds + _WALL_AT_LEAST
 
 
-def _finish(running: _Running, settings: Settings, *, done: bool) -> Row:
-    row: Row
-    if not done:
-        row = {"error": _error("TimeoutError", f"no result after {_wall(settings):.0f} s")}
-    else:
-        try:
-            row = running.pipe.recv()
-        except EOFError:
-            running.process.join()
-            row = {"error": _error("ProcessError", _how_it_ended(running.process.exitcode, settings))}
-    _end(running)
-    return row
+def _received(running: _Running, settings: Settings) -> Row | None:
+    """The row, once it is whole; of a process that ended without one, what was known and how it ended."""
+    try:
+        row, whole = running.pipe.recv()
+    except EOFError:
+        running.process.join()
+        return _cut_short(running, "ProcessError", _how_it_ended(running.process.exitcode, settings))
+    if whole:
+        return row
+    running.before_export = row
+    return None
+
+
+def _overdue(running: _Running, settings: Settings) -> Row | None:
+    if time.monotonic() <= running.deadline:
+        return None
+    return _cut_short(running, "TimeoutError", f"no result after {_WALL * settings.seconds:.0f} s")
+
+
+def _cut_short(running: _Running, kind: str, message: str) -> Row:
+    if running.before_export is None:
+        return {"error": {"stage": "", "type": kind, "message": message, "where": ""}}
+    return {**running.before_export, "export": "fails", "export_refusal": f"{kind}: {message}"}
 
 
 def _how_it_ended(code: int, settings: Settings) -> str:
@@ -123,10 +137,6 @@ def _end(running: _Running) -> None:
     running.pipe.close()
 
 
-def _error(kind: str, message: str) -> dict[str, str]:
-    return {"stage": "", "type": kind, "message": message, "where": ""}
-
-
 def _child(pipe: Connection, key: Key, settings: Settings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
     end_with_parent()
@@ -135,9 +145,15 @@ def _child(pipe: Connection, key: Key, settings: Settings) -> None:
     _silence()
     before = _resident()
     _set_limits(settings)
-    row = measure(suites.cases(key[0])[key[1]], resolve_ghn(settings.ghn), export=settings.export)
-    row["memory_mb"] = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 - before)
-    pipe.send(row)
+
+    peaks: list[int] = []
+
+    def tell(row: Row, *, whole: bool = False) -> None:
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        pipe.send(({**row, "memory_mb": max(0, peaks[0] - before)}, whole))
+
+    case, ghn = suites.cases(key[0])[key[1]], resolve_ghn(settings.ghn)
+    tell(measure(case, ghn, export=settings.export, told=tell), whole=True)
 
 
 def _silence() -> None:

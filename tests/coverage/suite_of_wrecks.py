@@ -44,6 +44,12 @@ def sleep():
     time.sleep(600)
 
 
+def die_of_export():
+    """End the process that ``torch.export`` runs in."""
+    if torch.compiler.is_compiling():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def miss():
     raise UnavailableError("needs a package")
 
@@ -65,4 +71,5 @@ def cases():
     yield Case("eats", "bad", lambda: Layer(eat), inputs)
     yield Case("spins", "bad", lambda: Layer(spin), inputs)
     yield Case("sleeps", "slow", lambda: Layer(sleep), inputs)
+    yield Case("cannot be exported", "good", lambda: Layer(die_of_export), inputs)
     yield Case("missing", "absent", miss)

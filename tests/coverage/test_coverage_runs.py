@@ -65,6 +65,20 @@ def test_whatever_a_model_does_is_a_row(tmp_path, ghn, wrecks):
     assert sorted(name for each in outcome for name in each.failed) == [f"wrecks:{n}" for n in sorted(errors)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="forked suites")
+def test_what_torch_export_does_costs_no_row(tmp_path, ghn, wrecks):
+    choice = Choice("e", uncompared=True)
+    for name in ("cannot be exported", "fine"):
+        run(["wrecks"], tmp_path, choice=Choice(name), settings=Settings(ghn, export=True))
+    rows = Results(tmp_path, "wrecks").rows
+    assert all(map(succeeded, rows.values()))
+    assert rows["fine"]["export"] == "agrees"
+    assert rows["cannot be exported"]["export"] == "fails"
+    assert "SIGTERM" in rows["cannot be exported"]["export_refusal"]
+    todo = choice.todo(suites.cases("wrecks").values(), rows)
+    assert not rows.keys() & {case.name for case in todo}
+
+
 def test_only_what_has_no_row_is_measured_unless_asked(tmp_path, ghn):
     def measured(choice):
         return run(["torchvision"], tmp_path, choice=choice, settings=Settings(ghn)).measured

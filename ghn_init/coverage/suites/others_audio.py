@@ -93,6 +93,7 @@ CASES = [
         d_ffn=64,
         encoder_module="conformer",
         attention_type="RelPosMHAXL",
+        normalize_before=True,
         name="TransformerASR-conformer",
         inputs=(_FEATURES, tokens(32, 2, 8)),
     ),

@@ -64,7 +64,8 @@ def found(path: str) -> Callable[..., Any]:
     """
     module, _, attributes = path.partition(":")
     try:
-        value: Any = import_module(module)
+        with torch._C.DisableTorchFunction():  # of a device context, under which nothing can be scripted
+            value: Any = import_module(module)
     except ImportError as error:
         raise UnavailableError(f"{module.partition('.')[0]}: {error}") from error
     for attribute in attributes.split("."):

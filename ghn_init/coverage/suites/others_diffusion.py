@@ -36,7 +36,7 @@ _HEADS: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "n
 _LEARNER: dict[str, Any] = {"dim": 32, "dim_mults": (1, 2), "flash_attn": False}
 
 CASES = [
-    case("diffusers:UNet1DModel", extra_in_channels=16, inputs=(floats(2, 2, 4096), _STEPS)),
+    case("diffusers:UNet1DModel", extra_in_channels=64, inputs=(floats(2, 2, 4096), _STEPS)),
     case("diffusers:UNet2DModel", block_out_channels=(32, 64, 64, 64), inputs=(_IMAGE, _STEPS)),
     case("diffusers:UNet2DConditionModel", **_FLAT, inputs=_CONDITIONED),
     case(
@@ -276,5 +276,7 @@ CASES = [
         dim_mults=(1, 2),
         num_blocks_per_stage=(1, 1),
         num_self_attn_per_stage=(0, 1),
+        nested_unet_depths=(1, 0),
+        inputs=floats(2, 3, 32, 32),
     ),
 ]

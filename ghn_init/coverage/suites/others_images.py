@@ -175,7 +175,7 @@ CASES = [
     case("compressai.models:ScaleHyperprior", 16, 24, inputs=floats(2, 3, 64, 64)),
     case("compressai.models:JointAutoregressiveHierarchicalPriors", 16, 24, inputs=floats(2, 3, 64, 64)),
     case("compressai.models:Cheng2020Attention", N=16, inputs=floats(2, 3, 64, 64)),
-    case("compressai.models:ELIC", inputs=floats(1, 3, 64, 64)),
+    case("compressai.models:Elic2022Official", inputs=floats(1, 3, 64, 64)),
     case(
         "lpips:LPIPS",
         net="alex",

@@ -78,6 +78,7 @@ CASES = [
         depth=1,
         heads=2,
         dim_out=1,
+        mlp_act=Build("torch.nn:ReLU"),
         inputs=(tokens(4, 8, 2), floats(8, 10)),
     ),
     case(

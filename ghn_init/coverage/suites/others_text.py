@@ -122,7 +122,7 @@ CASES = [
         Build("mambapy.mamba:MambaConfig", d_model=32, n_layers=2),
         inputs=floats(2, 16, 32),
     ),
-    case("minGRU_pytorch.minGRULM:minGRULM", num_tokens=64, dim=32, depth=2, inputs=_TOKENS),
+    case("minGRU_pytorch.minLM:minLM", num_tokens=64, dim=32, depth=2, inputs=_TOKENS),
     case("product_key_memory:PKM", dim=32, heads=2, dim_head=16, num_keys=8, topk=4, inputs=_SEQUENCE),
     case("soft_moe_pytorch:SoftMoE", dim=32, seq_len=32, num_experts=4, inputs=_SEQUENCE),
     case("st_moe_pytorch:MoE", dim=32, num_experts=4, gating_top_n=2, inputs=_SEQUENCE),

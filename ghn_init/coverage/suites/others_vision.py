@@ -114,7 +114,7 @@ CASES = [
             ("convnext_base", (224, 224), 77),
         )
     ),
-    case("kornia.feature:HyNet", inputs=floats(2, 1, 32, 32)),
+    case("kornia.feature:HyNet", pretrained=False, inputs=floats(2, 1, 32, 32)),
     case(
         "kornia.feature:LoFTR",
         pretrained=None,
@@ -124,12 +124,12 @@ CASES = [
     case("kornia.feature:DISK", inputs=floats(1, 3, 64, 64)),
     case("pytorchvideo.models:create_resnet", inputs=floats(1, 3, 8, 224, 224)),
     case(
-        "pytorchvideo.models:create_x3d",
+        "pytorchvideo.models.x3d:create_x3d",
         input_clip_length=4,
         input_crop_size=160,
         inputs=floats(1, 3, 4, 160, 160),
     ),
-    case("pytorchvideo.models:create_r2plus1d", inputs=floats(1, 3, 16, 112, 112)),
+    case("pytorchvideo.models.r2plus1d:create_r2plus1d", inputs=floats(1, 3, 16, 224, 224)),
     case(
         "pytorchvideo.models:create_slowfast",
         inputs=([floats(1, 3, 8, 256, 256), floats(1, 3, 32, 256, 256)],),
@@ -180,7 +180,7 @@ CASES = [
         "lambda_networks:LambdaLayer",
         dim=32,
         dim_out=32,
-        n=64,
+        n=8,
         dim_k=16,
         heads=4,
         dim_u=1,

@@ -136,8 +136,8 @@ def main() -> None:
         "tau",
         "variance explained",
         "tau without embeddings",
-        "lead",
-        "tau of size",
+        "lead over that",
+        "tau of parameters",
     ]
     new = "\n".join(table(head, [(found.name, study(found, graphs, ghn)) for found in properties]))
     text = PAGE.read_text(encoding="utf-8")

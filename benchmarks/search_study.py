@@ -3,8 +3,9 @@
     python benchmarks/search_study.py           # continues where it stopped; about 2 CPU minutes
 
 An evolution over small cells and mobile networks, within a budget of parameters and FLOPs; candidates take 50
-steps from their own weights. The best two, by smoothed scores, and the first two of a sample of the same space and budget are trained for 400 updates and tested on images that the search did not
-see. The rows go to ``results/search_study.json`` and the table into docs/ranking.md.
+steps from their own weights. The best two, by smoothed scores, and the first two of a sample of the same
+space and budget are trained for 400 updates and tested on images that the search did not see. The rows go to
+``results/search_study.json`` and the table into docs/ranking.md.
 """
 
 from __future__ import annotations

@@ -90,6 +90,9 @@ def interrupted(model: nn.Module, faults: LineFaults) -> bool:
                 initialise(model)
         except KeyboardInterrupt:
             return True
+    if not faults.where:
+        # One line fewer than when they were counted: there was no fault.
+        return False
     ((kind, place),) = dropped
     assert kind is KeyboardInterrupt
     assert "generator object" in place

@@ -38,7 +38,7 @@ CHEAP = {
     "vit": (1, 0), "convnext": (1,), "mixer": (3,),
 }  # fmt: skip
 """Family → places of networks with cheap training steps, chosen by their cost alone."""
-REPORTED = ("kaiming", "default", "orthogonal", "ghn", "ghn:scale=1", "ghn:orthogonal=true,scale=1")
+REPORTED = ("kaiming", "default", "orthogonal", "ghn", "ghn:orthogonal=true,scale=1")
 REFERENCES = REPORTED[:3]
 MEASURED = (0, 10, 25, 50, 78, 104, 130)
 SHOWN = ("0", "25", "50", "156")

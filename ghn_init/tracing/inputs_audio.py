@@ -23,6 +23,7 @@ _BINS = (
     "n_mels",
     "input_dim",
     "input_feat_size",
+    "num_chroma",
 )
 _MASKS = ("input_features_mask", "feature_attention_mask", "padding_mask", "input_values_mask")
 # A second at 16 kHz, two at 24 kHz, and windows of 1280 and 1920 samples fit one or the other.

@@ -116,6 +116,8 @@ def _codes(spec: Spec, kwargs: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...]
     ids, books = kwargs.get("input_ids"), spec.number("num_codebooks", "n_codebooks", default=0)
     if ids is None or books < 1:
         return
+    if "decoder_input_ids" in kwargs:
+        yield (), {**kwargs, "decoder_input_ids": kwargs["decoder_input_ids"].repeat_interleave(books, 0)}
     yield (), {**kwargs, "input_ids": ids.repeat_interleave(books, 0)}
     for last in (books, books + 1):
         yield (), {**kwargs, "input_ids": ids.unsqueeze(-1).repeat(1, 1, last)}

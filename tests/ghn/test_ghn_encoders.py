@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from random_graphs import graphs, random_graph, reordered
 
 from ghn_init.ghn import GHNConfig
-from ghn_init.ghn.encoders import ENCODERS, graphormer
+from ghn_init.ghn.encoders import ENCODERS, graphormer, sweep
 from ghn_init.graph.batch import GraphBatch
 
 HID = 16
@@ -114,3 +114,17 @@ def test_attention_in_blocks_of_rows_equals_attention_at_once(monkeypatch):
     monkeypatch.setattr(graphormer, "_KEPT_ELEMENTS", 0)
     monkeypatch.setattr(graphormer, "_BLOCK_ELEMENTS", 2 * 4 * 40 * 7)
     torch.testing.assert_close(encode(x, batch), at_once)
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_the_gradient_of_a_sweep_is_that_of_its_values(virtual, monkeypatch):
+    encode = encoder("gated_gnn", virtual_edges=virtual)
+    monkeypatch.setattr(sweep, "_MOST_WEIGHTS", 40)  # several blocks of levels
+    batch = GraphBatch([random_graph(5, 9), random_graph(6, 4)], 50 if virtual else 1)
+    names, values = zip(*encode.named_parameters(), strict=True)
+
+    def call(x, *parameters):
+        return torch.func.functional_call(encode, dict(zip(names, parameters, strict=True)), (x, batch))
+
+    x = noise(len(batch)).requires_grad_()
+    assert torch.autograd.gradcheck(call, (x, *values), fast_mode=True)

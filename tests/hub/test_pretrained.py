@@ -313,3 +313,39 @@ def test_filename_belongs_to_folders(folder: Path) -> None:
         GHN.from_pretrained(folder / "model.safetensors", filename="x.pt")
     with pytest.raises(CheckpointError, match=r"has no file x\.pt"):
         GHN.from_pretrained(folder, filename="x.pt")
+
+
+def mapped_from(tensor: torch.Tensor) -> str:
+    """The file that a tensor's memory is a map of; empty for ordinary memory."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, *_, path = f"{line} ".split(maxsplit=5) if line.count(" ") > 5 else (line.split()[0], "")
+        first, last = (int(end, 16) for end in span.split("-"))
+        if first <= tensor.data_ptr() < last:
+            return path.strip()
+    return ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs the list of a process's maps")
+def test_what_is_saved_is_loaded_as_a_map_without_a_copy(tmp_path: Path) -> None:
+    ghn = GHN(GHNConfig.ghn2(num_classes=10))  # sizes that are and are not multiples of the alignment
+    file = ghn.save_pretrained(tmp_path / "ghn") / "model.safetensors"
+    state = GHN.from_pretrained(tmp_path / "ghn").state_dict()
+    assert all(tensor.data_ptr() % 64 == 0 for tensor in state.values())
+    mapped = {name for name, tensor in state.items() if mapped_from(tensor) == str(file)}
+    assert mapped >= {name for name, tensor in state.items() if tensor.nbytes % 64 == 0}
+    assert sum(state[name].nbytes for name in mapped) > 0.99 * sum(each.nbytes for each in state.values())
+
+
+def test_changing_a_loaded_ghn_changes_no_file(folder: Path) -> None:
+    before = (folder / "model.safetensors").read_bytes()
+    loaded = GHN.from_pretrained(folder)
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.add_(1)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert equal(GHN.from_pretrained(folder), small())
+
+
+def test_other_libraries_read_the_file(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    assert all(torch.equal(state[name], tensor) for name, tensor in small().state_dict().items())

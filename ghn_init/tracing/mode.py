@@ -31,6 +31,7 @@ from ghn_init.tracing.values import (
     map_tensors,
     storage_key,
     tensors_in,
+    wrapped_in,
 )
 
 # Values above this many elements are not computed; only index arithmetic and masks need them.
@@ -134,6 +135,10 @@ class Recorder(TorchFunctionMode):
                 "(scripted or compiled code, another thread, or a C++ extension) in module "
                 f"{self.stack[-1] or '(the model itself)'!r}"
             )
+        for part in wrapped_in(tensor):
+            if not self.link(part).known:
+                bind(tensor, Binding(self.link(part).node, self.time, known=False))
+                return self.link(tensor)
         known = tensor.device.type == "cpu" and not self.stand_ins.made(tensor)
         binding = Binding(None, self.time, known=known, slot="constant")
         bind(tensor, binding)

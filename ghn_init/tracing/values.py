@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 _KEY = "_ghn_init_binding"
 _ORDINARY = (Tensor, torch.nn.Parameter)
@@ -188,3 +189,10 @@ def aliased(before: Tensor, written: Tensor) -> Tensor:
 def as_size(tensor: Tensor) -> Any:
     """A known whole number as such, for sizes; other tensors as they are."""
     return int(tensor) if tensor.dim() == 0 and not tensor.is_floating_point() else tensor
+
+
+def wrapped_in(tensor: Tensor) -> list[Tensor]:
+    """The tensors inside a wrapper, such as scaled values of a lower precision; nothing for other tensors."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return []
+    return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]

@@ -140,6 +140,26 @@ def test_a_sparse_matrix_that_nobody_computed_has_values_in_all_places() -> None
     assert not ghn_init.trace(layers(forward), X).unreached
 
 
+class Wrapped(torch.autograd.Function):
+    """Puts two scaled values into one tensor, as libraries of low precision do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return pytest.importorskip("torch.testing._internal.two_tensor").TwoTensor(x * 2, x / 2)
+
+
+def test_tensors_inside_a_tensor_are_followed() -> None:
+    graph = ghn_init.trace(layers(lambda m, x: m.c(Wrapped.apply(m.b(m.a(x))))), X)
+    assert not graph.unreached
+    assert graph.distances()[graph.slots["b.bias"], graph.slots["c.weight"]] == 1
+
+
+def test_linear_layers_made_float8_are_seen_through() -> None:
+    convert = pytest.importorskip("torchao.float8").convert_to_float8_training
+    model = convert(nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16)))
+    assert [node.primitive for node in ghn_init.trace(model).nodes] == ["input", *["conv", "bias"] * 2]
+
+
 def test_inputs_follow_from_a_pattern_before_the_first_layer() -> None:
     rearrange = pytest.importorskip("einops.layers.torch").Rearrange
     cut = rearrange("b c (h p) (w q) -> b (h w) (p q c)", p=16, q=16)

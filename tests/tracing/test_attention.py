@@ -193,6 +193,8 @@ PAIRS = {
     **{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "decoder_start_token_id": 1},
 }
 WORDS = {"vocab_size": 99, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SOUND = {**SMALL, "conv_dim": [16, 16], "conv_stride": [5, 2], "conv_kernel": [10, 3]}
+SOUND |= {"num_conv_pos_embedding_groups": 4, "num_feat_extract_layers": 2}
 TRANSFORMERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "llama": (GROUPED, ("sdpa", "flex_attention")),
     "bert": (SMALL, ("sdpa", "flex_attention")),
@@ -215,6 +217,12 @@ TRANSFORMERS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "distilbert": ({**WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}, ("sdpa",)),
     "beit": ({**PICTURES, "use_relative_position_bias": True}, ("sdpa",)),
     "phi": (SMALL, ("sdpa", "flex_attention")),
+    "mistral": (GROUPED, ("sdpa", "flex_attention")),
+    "olmo2": (GROUPED, ("sdpa", "flex_attention")),
+    "starcoder2": (GROUPED, ("sdpa", "flex_attention")),
+    "electra": ({**SMALL, "embedding_size": 32}, ("sdpa", "flex_attention")),
+    "deit": (PICTURES, ("sdpa", "flex_attention")),
+    "hubert": (SOUND, ("sdpa",)),
 }
 QUICK = ("llama", "bert", "t5")
 

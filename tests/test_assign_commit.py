@@ -182,7 +182,8 @@ OUT_OF_MEMORY = """
         else:
             assert changed == [], (size, changed)
     print(outcomes)
-    assert len(outcomes) > 1 and "applied" in outcomes, outcomes
+    # A bare prediction of so small a GHN needs hardly any memory: it may never fail.
+    assert "applied" in outcomes and (len(outcomes) > 1 or not {options}), outcomes
     """
 
 
@@ -227,7 +228,7 @@ LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits 
 
 @LINUX
 def test_real_lack_of_memory_leaves_the_model_old_or_new():
-    in_a_child(OUT_OF_MEMORY.format(sizes=[0, 8, 20, 44, 2048], options={}))
+    in_a_child(OUT_OF_MEMORY.format(sizes=[0, 8, 20, 2048], options={"blend": 0.5}))
 
 
 @LINUX

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from ghn_init.errors import InputError
@@ -90,6 +91,17 @@ def candidate_inputs(model: nn.Module) -> Iterator[Inputs]:
         if predicate(model):
             yield given_inputs(maker(model))
             return
+    found = _found(model)
+    while True:
+        # Under a default device of the caller's, whole numbers would lose their values.
+        with torch.device("cpu"):
+            inputs = next(found, None)
+        if inputs is None:
+            return
+        yield inputs
+
+
+def _found(model: nn.Module) -> Iterator[Inputs]:
     yield from from_modalities(model)
     yield from from_config(model)
     yield from from_image_config(model)

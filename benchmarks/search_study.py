@@ -30,9 +30,10 @@ from ghn_init.training.spaces import Architecture, Space
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-INTRODUCTION = """From beginning to end, with 20 evaluations of an evolution over cells and mobile networks of up to 50,000 parameters
-and 10 MFLOPs, scored by 50 steps from their own weights, smoothed; the best two trained for 400 updates beside the
-first two that were drawn at random within the same budget (`python benchmarks/search_study.py`):"""
+INTRODUCTION = """From beginning to end, with 20 evaluations of an evolution over cells and mobile networks of
+up to 50,000 parameters and 10 MFLOPs, scored by 50 steps from their own weights, smoothed; the best two
+trained for 400 updates beside the first two that were drawn at random within the same budget
+(`python benchmarks/search_study.py`):"""
 MARKED = re.compile(r"(<!-- search: [^>]*-->\n).*?(<!-- end of search -->)", re.DOTALL)
 FAMILIES = ("cells", "mobile")
 BUDGET = {"max_parameters": 50_000, "max_flops": 1e7}

@@ -44,7 +44,7 @@ def _refusals(rows: Iterable[Row]) -> list[list[str]]:
     models: dict[str, list[str]] = {}
     for row in rows:
         if row["export"] == "fails":
-            models.setdefault(_general(row.get("export_refusal", "")), []).append(row["model"])
+            models.setdefault(_general(row.get("export_refusal", "not noted")), []).append(row["model"])
     ordered = sorted(models.items(), key=lambda item: (-len(item[1]), item[0]))
     return [[cell(reason), str(len(names)), names[0]] for reason, names in ordered]
 

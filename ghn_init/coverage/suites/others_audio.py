@@ -123,7 +123,7 @@ CASES = [
     case("asteroid.models:DPTNet", n_src=2, n_repeats=1, ff_hid=16, inputs=_WAVE),
     case("asteroid.models:SuDORMRFNet", n_src=2, num_blocks=2, inputs=_WAVE),
     case("asteroid.models:DCCRNet", "DCCRN-CL", inputs=_WAVE),
-    case("asteroid.models:DCUNet", "DCUNet-10", inputs=_WAVE),
+    case("asteroid.models:DCUNet", "DCUNet-10", fix_length_mode="pad", inputs=_WAVE),
     case("conformer:ConformerBlock", dim=32, dim_head=16, heads=2, inputs=floats(2, 32, 32)),
     case(
         "demucs.htdemucs:HTDemucs",

@@ -110,10 +110,14 @@ def test_attention_in_blocks_of_rows_equals_attention_at_once(monkeypatch):
     several = [random_graph(seed, count) for seed, count in ((1, 40), (2, 17))]
     batch = GraphBatch(several)
     x = noise(len(batch))
-    at_once = encode(x, batch)
-    monkeypatch.setattr(graphormer, "_KEPT_ELEMENTS", 0)
-    monkeypatch.setattr(graphormer, "_BLOCK_ELEMENTS", 2 * 4 * 40 * 7)
-    torch.testing.assert_close(encode(x, batch), at_once)
+    values, gradients = [], []
+    for kept in (graphormer._KEPT_ELEMENTS, 0):
+        monkeypatch.setattr(graphormer, "_KEPT_ELEMENTS", kept)
+        monkeypatch.setattr(graphormer, "_BLOCK_ELEMENTS", 2 * 4 * 40 * 7)
+        values.append(encode(x, batch))
+        gradients.append(torch.autograd.grad(values[-1].square().sum(), list(encode.parameters())))
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
 
 
 @pytest.mark.parametrize("virtual", [True, False])

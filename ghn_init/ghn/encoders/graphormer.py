@@ -62,13 +62,17 @@ class GraphormerLayer(nn.Module):
         """Update ``(B, N, hid)``; ``bias(start, stop)`` gives rows of the ``(B, heads, N, N)`` bias."""
         count = x.shape[1]
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        parts = [
-            F.scaled_dot_product_attention(
-                q[:, :, start : start + block], k, v, attn_mask=bias(start, min(start + block, count))
-            )
-            for start in range(0, count, block)
-        ]
-        mixed = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        if block >= count:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias(0, count))
+        else:
+            # Written in place: results that stay in the holes of the blocks before would make the heap grow.
+            mixed = torch.empty_like(q)
+            for start in range(0, count, block):
+                stop = min(start + block, count)
+                rows = bias(start, stop)
+                mixed[:, :, start:stop] = F.scaled_dot_product_attention(
+                    q[:, :, start:stop], k, v, attn_mask=rows
+                )
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm2(x))
 

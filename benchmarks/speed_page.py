@@ -211,7 +211,7 @@ def overhead() -> list[str]:
         "CPU seconds of one",
         "thread. `python benchmarks/speed_overhead.py`.",
         "",
-        '??? note "The models"',
+        '!!! note "The models"',
         "",
         *(
             f"    {line}"

@@ -6,13 +6,14 @@ constructor hooks of timm and transformers are put in place when those are impor
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ghn_init import logging
 from ghn_init.hooks import enabled, patch, unpatch
 
 if TYPE_CHECKING:
+    from ghn_init import logging
     from ghn_init.api import apply, predict
     from ghn_init.batchnorm import calibrate_batchnorm
     from ghn_init.errors import (
@@ -97,6 +98,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "logging":
+        return import_module("ghn_init.logging")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'ghn_init' has no attribute {name!r}")
@@ -109,5 +112,6 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-logging.read_environment()
+if os.environ.get("GHN_INIT_VERBOSITY"):
+    import_module("ghn_init.logging").read_environment()
 patch()

@@ -7,11 +7,9 @@ request is already served and only build. So a nested model is initialised once,
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,10 +23,7 @@ if TYPE_CHECKING:
 
     GHNSpec: TypeAlias = bool | str | PathLike[str] | GHN
 
-logger = logging.getLogger("ghn_init")
 
-
-@dataclass(frozen=True, eq=False)
 class Request:
     """Which GHN a constructor should use (False: none), and whether an argument asked for it.
 
@@ -36,9 +31,10 @@ class Request:
         served: Class names of the models that were initialised for it.
     """
 
-    ghn: GHNSpec
-    explicit: bool
-    served: list[str] = field(default_factory=list)
+    def __init__(self, ghn: GHNSpec, explicit: bool) -> None:
+        self.ghn = ghn
+        self.explicit = explicit
+        self.served: list[str] = []
 
 
 _request: ContextVar[Request | None] = ContextVar("ghn_init_request", default=None)
@@ -223,7 +219,10 @@ class Construction:
         """Raise if an argument asked for the GHN; warn if only an `enabled` block did."""
         if self.request.explicit:
             raise HookError(f"ghn_init was given to a constructor of {self.library}, but {reason}")
-        logger.warning("ghn_init.enabled() left a model of %s alone: %s", self.library, reason)
+        import logging
+
+        text = "ghn_init.enabled() left a model of %s alone: %s"
+        logging.getLogger("ghn_init").warning(text, self.library, reason)
 
     def _writable(self, model: nn.Module, only: Collection[str] | None) -> set[str]:
         wanted = None if only is None else set(only)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ghn_init.errors import HookError
 
-logger = logging.getLogger("ghn_init")
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 
-@dataclass(frozen=True)
-class Hook:
+class Hook(NamedTuple):
     """What to patch in one module of a library.
 
     Args:
@@ -35,7 +31,7 @@ class Hook:
     remove: Callable[[], None]
 
 
-class PostImportFinder(MetaPathFinder):
+class PostImportFinder:
     """A finder that finds nothing itself: it wraps the loader of a hooked module to install the hook."""
 
     def __init__(self, hooks: Iterable[Hook]) -> None:
@@ -107,7 +103,9 @@ class PostImportFinder(MetaPathFinder):
             if hook.install(module):
                 self._installed.add(name)
             else:
-                logger.warning(
+                import logging  # which costs as much as all of this package's own import
+
+                logging.getLogger("ghn_init").warning(
                     "the %s hook of ghn_init does not know this version of %s, so its constructors do not "
                     "take ghn_init; call ghn_init.apply(model) on the finished model instead",
                     hook.name,
@@ -132,7 +130,7 @@ class PostImportFinder(MetaPathFinder):
         return None
 
 
-class _InstallingLoader(Loader):
+class _InstallingLoader:
     """Loads a module with its own loader, which it gives back to the module, then installs the hook."""
 
     def __init__(self, loader: Any, finder: PostImportFinder) -> None:

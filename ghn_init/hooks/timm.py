@@ -9,7 +9,6 @@ initialised before weights are loaded, or at the end of ``create_model``.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -48,6 +47,8 @@ def _install(timm: ModuleType) -> bool:
 
 
 def _hooked_create_model(original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    import inspect  # slow to import, and needed only where timm is
+
     signature = inspect.signature(original)
 
     def create_model(*args: Any, ghn_init: Any = None, **kwargs: Any) -> nn.Module:
@@ -77,6 +78,8 @@ def _finish(opened: Construction, model: nn.Module, pretrained: bool) -> None:
 def _hooked_build(
     original: Callable[..., nn.Module], resolve: Callable[..., Any]
 ) -> Callable[..., nn.Module]:
+    import inspect
+
     signature = inspect.signature(original)
 
     def build_model_with_cfg(*args: Any, **kwargs: Any) -> nn.Module:

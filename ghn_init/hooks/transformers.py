@@ -9,7 +9,6 @@ loaded is initialised after loading, and only in the parameters that the checkpo
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -23,7 +22,6 @@ from ghn_init.hooks.swaps import Swaps
 if TYPE_CHECKING:
     from torch import nn
 
-logger = logging.getLogger("ghn_init")
 LIBRARY = "transformers"
 
 _swaps = Swaps()
@@ -134,7 +132,10 @@ def _hooked_from_pretrained(original: classmethod) -> classmethod:
             missing = _missing(model, info)
             if opened is not None:
                 if not missing:
-                    logger.info("the checkpoint gives every parameter of %s: none is predicted", cls.__name__)
+                    import logging
+
+                    text = "the checkpoint gives every parameter of %s: none is predicted"
+                    logging.getLogger("ghn_init").info(text, cls.__name__)
                 opened.finish(model, only=missing)
             elif (outer := current()) is not None:
                 named = model.named_parameters(remove_duplicate=False)

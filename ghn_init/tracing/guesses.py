@@ -34,6 +34,7 @@ class Guesses:
         asked: Number of yes-or-no questions so far; when there were any, the other answer is worth a try.
         places: Places in the code that asked them, or asked too often, in the order of their last question.
         tired: Places that asked too often.
+        counts: Whether one of them asked for a number: a loop over many things does so, and ends.
         where: Module paths that asked for a value.
         positions: Whether places of values that nobody computed were asked for: all of them were told.
         selected: Whether a mask that nobody computed selected elements: it took all of them.
@@ -46,6 +47,7 @@ class Guesses:
     asked: int = 0
     places: dict[str, None] = field(default_factory=dict)
     tired: set[str] = field(default_factory=set)
+    counts: bool = False
     where: list[str] = field(default_factory=list)
     positions: bool = False
     selected: bool = False
@@ -67,7 +69,7 @@ class Guesses:
         if boolean:
             self.asked += 1
             self._note(place)
-        turn = self._turn(place, path)
+        turn = self._turn(place, path, boolean)
         other = (place in self.others) != (place in self.loops and turn > _TURNS)
         if boolean:
             return torch.full(tensor.shape, self.truth != other, dtype=torch.bool, device="cpu")
@@ -78,11 +80,12 @@ class Guesses:
         self.places.pop(place, None)
         self.places[place] = None
 
-    def _turn(self, place: str, path: str) -> int:
+    def _turn(self, place: str, path: str, boolean: bool) -> int:
         """How often the place has asked in this module."""
         self._times[place, path] += 1
         if self._times[place, path] > self.patience:
             self.tired.add(place)
+            self.counts = not boolean
             self._note(place)
             raise EndlessError(
                 f"Module {path or '(the model itself)'!r} asked more than {self.patience} times at {place} "
@@ -106,7 +109,8 @@ class Guesses:
     def alternatives(self) -> list[Guesses | None]:
         """Other answers that are worth a try after a failure with these ones."""
         if self.tired:
-            return [self.revised(), Guesses(patience=_MORE_PATIENCE)]
+            patient = Guesses(patience=_MORE_PATIENCE)
+            return [patient, self.revised()] if self.counts else [self.revised(), patient]
         return [self.revised(), Guesses(truth=True)] if self.asked else []
 
 

@@ -142,13 +142,15 @@ def best_at(by_init: dict[str, dict[str, dict[str, float]]], mark: str) -> str:
 
 
 def write_page(rows: list[Row], reported: list[Row]) -> None:
-    """The tables into the page, the figure beside it."""
+    """The tables into the page; held-out networks and their figure once all are trained."""
+    nets = complete(reported)
+    tables = [choice_table(rows)]
+    if set(nets) == set(held_out_networks()):
+        tables.append(result_table(reported))
+        plot([row for row in reported if row["net"] in nets], FIGURE, REFERENCES)
     text = PAGE.read_text(encoding="utf-8")
     start, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1], text.index(MARKS[0]))
-    tables = f"\n\n{choice_table(rows)}\n\n{result_table(reported)}\n\n"
-    PAGE.write_text(text[:start] + tables + text[end:], encoding="utf-8")
-    nets = set(complete(reported))
-    plot([row for row in reported if row["net"] in nets], FIGURE, REFERENCES)
+    PAGE.write_text("\n\n".join([text[:start], *tables, text[end:]]), encoding="utf-8")
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ class TargetPool:
     """The first ``size`` architectures of a space, each prepared when it is first asked for.
 
     Attributes:
-        failed: Index → why an architecture could not be built or traced; it is skipped.
+        failed: Index → why an architecture could not be built, traced or run; it is skipped.
     """
 
     def __init__(self, space: Space, ghn: GHN, size: int | None, image_size: int, seed: int = 0) -> None:
@@ -113,9 +113,15 @@ class TargetPool:
         except MissingPackageError:
             raise
         except (GHNInitError, RuntimeError, ValueError, AssertionError) as error:
-            self.failed[index] = f"{architecture.family}: {error}"
-            logger.warning("architecture %d (%s) is left out: %s", index, architecture.family, error)
+            self.leave_out(index, error)
             return None
         if self._size is not None:
             self._ready[index] = target
         return target
+
+    def leave_out(self, index: int, error: Exception) -> None:
+        """Skip the architecture of one index from now on, and remember why."""
+        family = self._space[index].family
+        self.failed[index] = f"{family}: {error}"
+        self._ready.pop(index, None)
+        logger.warning("architecture %d (%s) is left out: %s", index, family, error)

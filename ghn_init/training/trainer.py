@@ -139,7 +139,8 @@ class Trainer:
         start = self.step * config.meta_batch
         pool = self._small if self._is_small() else self.pool
         places = self.processes.own(range(config.meta_batch))
-        ready = {place: pool.get(self._architecture(start + place)) for place in places}
+        indices = {place: self._architecture(start + place) for place in places}
+        ready = {place: pool.get(index) for place, index in indices.items()}
         targets = {place: target for place, target in ready.items() if target is not None}
         self.skipped += len(ready) - len(targets)
         if not targets:
@@ -151,8 +152,14 @@ class Trainer:
         tensors: list[Tensor] = []
         gradients: list[Tensor] = []
         for (place, target), predicted in zip(targets.items(), predictions, strict=True):
-            with self.processes.autocast():
-                result = inner_gradients(target, predicted, self._batches(start + place), config.inner_lr)
+            batches = self._batches(start + place)
+            try:
+                with self.processes.autocast():
+                    result = inner_gradients(target, predicted, batches, config.inner_lr)
+            except RuntimeError as error:  # tracing allocates nothing and does not see every misfit
+                self.skipped += 1
+                pool.leave_out(indices[place], error)
+                continue
             if result is None:
                 self.skipped += 1
                 logger.warning("step %d: %s is not finite; skipped", self.step, target.graph)

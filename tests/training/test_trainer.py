@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from ghn_init import CheckpointError, ConfigError, DataError
 from ghn_init.training.checkpoint import CHECKPOINT
 from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData, fashion_mnist
+from ghn_init.training.families import FAMILIES, Family
 from ghn_init.training.inner import inner_gradients
 from ghn_init.training.trainer import LOG, Trainer
 
@@ -142,6 +144,26 @@ def test_an_architecture_that_does_not_fit_the_images_is_skipped_and_counted(ima
     trainer = Trainer(config(families={"convnext": 1.0}, image_size=16), images)
     assert trainer.update().skipped == 1
     assert "convnext" in next(iter(trainer.pool.failed.values()))
+
+
+def test_an_architecture_that_fails_only_when_it_runs_is_skipped_and_counted(images, monkeypatch):
+    broken = []
+
+    class Net(nn.Sequential):
+        def forward(self, input):
+            if broken:
+                raise RuntimeError("no such kernel on this device")
+            return super().forward(input)
+
+    def build(args, classes, side):
+        return Net(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+    monkeypatch.setitem(FAMILIES, "fails", Family(lambda rng: {"draw": rng.random()}, build))
+    trainer = Trainer(config(families={"fails": 1.0}), images)
+    assert all(trainer.pool.get(index) for index in range(4))
+    broken.append(True)
+    assert [trainer.update().skipped, trainer.update().skipped] == [1, 2]
+    assert "no such kernel" in next(iter(trainer.pool.failed.values()))
 
 
 def test_the_first_updates_may_see_small_images(images):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import sys
 import types
 from collections import OrderedDict
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.copying import copied_plainly, copied_state, make_shells
+from ghn_init.errors import AssignError
 
 _HOME = "torch.distributed"
 _STATE = "__composable_api"
@@ -42,11 +44,17 @@ def whole_value(tensor: Tensor) -> Tensor | None:
 
 
 def shard_like(value: Tensor, tensor: Tensor) -> Tensor:
-    """The part of ``value`` that this process holds of ``tensor``; nothing is communicated."""
+    """The part of ``value`` that this process holds of ``tensor``; nothing is communicated.
+
+    Raises:
+        AssignError: Before torch 2.7, whose sharding cannot be done without communication.
+    """
     if not is_distributed(tensor):
         return value
     from torch.distributed.tensor import distribute_tensor
 
+    if "src_data_rank" not in inspect.signature(distribute_tensor).parameters:
+        raise AssignError(f"torch {torch.__version__}: sharded parameters need torch 2.7 or newer")
     mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
     # Every rank predicts the same bits, so each cuts its own shard.
     return distribute_tensor(value, mesh, placements, src_data_rank=None).to_local()

@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "extras": {"errors"},
     "wrappers": set(),
     "copying": set(),
-    "parallel": {"copying"},
+    "parallel": {"copying", "errors"},
     "isolation": set(),
     "children": set(),
     "assets": set(),

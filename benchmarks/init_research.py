@@ -21,6 +21,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from marked import write
 
 from ghn_init.default import resolve_ghn
 from ghn_init.training.comparison import Comparison, Row, compare, development, read_rows
@@ -32,7 +33,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 DEVELOPMENT, HELD_OUT = RESULTS / "init_research.jsonl", RESULTS / "init_held_out.jsonl"
 PAGE, FIGURE = ROOT / "docs" / "training.md", ROOT / "docs" / "images" / "initialisations.png"
-MARKS = "<!-- initialisations: written by benchmarks/init_research.py; do not edit -->", "<!-- end -->"
 CHEAP = {
     "cells": (20, 14, 23, 7, 11, 0, 8, 16, 13, 5), "resnet": (1, 4), "mobile": (3,), "regnet": (2,),
     "vit": (1, 0), "convnext": (1,), "mixer": (3,),
@@ -148,9 +148,7 @@ def write_page(rows: list[Row], reported: list[Row]) -> None:
     if set(nets) == set(held_out_networks()):
         tables.append(result_table(reported))
         plot([row for row in reported if row["net"] in nets], FIGURE, REFERENCES)
-    text = PAGE.read_text(encoding="utf-8")
-    start, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1], text.index(MARKS[0]))
-    PAGE.write_text("\n\n".join([text[:start], *tables, text[end:]]), encoding="utf-8")
+    write(PAGE, {"initialisations": "\n\n".join(tables)})
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ sizes and shares of node types. Intervals are percentiles over resamples of the 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from agreement import cell, resamples, table, taus
+from marked import write
 from ranking_networks import COUNT_COLUMNS, SEEDS, lines
 from ranking_scores import trained
 
@@ -37,7 +37,6 @@ from ghn_init.ranking.regression import LINKS, Scale, ridge
 from ghn_init.training.spaces import held_out
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ranking.md"
-MARKED = re.compile(r"(<!-- properties: [^>]*-->\n).*?(<!-- end of properties -->)", re.DOTALL)
 GOAL, NEVER, FOLDS, REPEATS = 0.7, 800.0, 10, 5
 Key = tuple[str, int]
 
@@ -140,11 +139,7 @@ def main() -> None:
         "tau of parameters",
     ]
     new = "\n".join(table(head, [(found.name, study(found, graphs, ghn)) for found in properties]))
-    text = PAGE.read_text(encoding="utf-8")
-    text, count = MARKED.subn(lambda match: f"{match[1]}\n{new}\n\n{match[2]}", text)
-    if count != 1:
-        raise SystemExit(f"{PAGE} has {count} marked sections, expected one")
-    PAGE.write_text(text, encoding="utf-8")
+    write(PAGE, {"properties": new})
     print(new)
 
 

@@ -10,12 +10,12 @@ for all scores, so that differences are paired.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from agreement import cell, interval, lead, regrets, resamples, table, taus
+from marked import write
 from ranking_early import early, starts
 from ranking_networks import (
     ABRUPT,
@@ -37,7 +37,6 @@ from ranking_networks import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKED = r"(<!-- {0}: [^>]*-->\n).*?(<!-- end of {0} -->)"
 CEILING = "one seed with the other"
 PLAIN, SMOOTHED = abrupt_name("both"), abrupt_name("both", smooth=True)
 PAIRS = (
@@ -224,17 +223,6 @@ def _draw_curve(axes: Any, curve: dict[str, np.ndarray]) -> None:
     axes.set(xlabel="networks whose trained accuracy\nis known", ylabel="tau among the others")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def write(page: Path, parts: dict[str, str]) -> None:
-    """Put each text between the marks of its name."""
-    text = page.read_text(encoding="utf-8")
-    for name, part in parts.items():
-        mark = re.compile(MARKED.format(name), re.DOTALL)
-        text, count = mark.subn(lambda match, part=part: f"{match[1]}\n{part}\n{match[2]}", text)
-        if count != 1:
-            raise SystemExit(f"{page} has {count} sections marked {name!r}, expected one")
-    page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

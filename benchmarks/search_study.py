@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from agreement import table
+from marked import write
 from ranking_scores import TRUTH_IMAGES
 from trained_nets import TRAIN_IMAGES
 
@@ -34,7 +34,6 @@ INTRODUCTION = """From beginning to end, with 20 evaluations of an evolution ove
 up to 50,000 parameters and 10 MFLOPs, scored by 50 steps from their own weights, smoothed; the best two
 trained for 400 updates beside the first two that were drawn at random within the same budget
 (`python benchmarks/search_study.py`):"""
-MARKED = re.compile(r"(<!-- search: [^>]*-->\n).*?(<!-- end of search -->)", re.DOTALL)
 FAMILIES = ("cells", "mobile")
 BUDGET = {"max_parameters": 50_000, "max_flops": 1e7}
 EVALUATIONS, IMAGES, TOP, UPDATES = 20, 320, 2, 400
@@ -110,13 +109,8 @@ def main() -> None:
     done = RESULTS / "search_study.json"
     if not done.exists():
         done.write_text(json.dumps(study(), indent=1) + "\n", encoding="utf-8")
-    page = ROOT / "docs" / "ranking.md"
-    text = page.read_text(encoding="utf-8")
     new = INTRODUCTION + "\n\n" + section(json.loads(done.read_text(encoding="utf-8")))
-    text, count = MARKED.subn(lambda match: f"{match[1]}\n{new}\n\n{match[2]}", text)
-    if count != 1:
-        raise SystemExit(f"{page} has {count} marked sections, expected one")
-    page.write_text(text, encoding="utf-8")
+    write(ROOT / "docs" / "ranking.md", {"search": new})
     print(new)
 
 

@@ -53,11 +53,18 @@ def shard_like(value: Tensor, tensor: Tensor) -> Tensor:
         return value
     from torch.distributed.tensor import distribute_tensor
 
-    if "src_data_rank" not in inspect.signature(distribute_tensor).parameters:
+    if not _cuts_locally():
         raise AssignError(f"torch {torch.__version__}: sharded parameters need torch 2.7 or newer")
     mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
     # Every rank predicts the same bits, so each cuts its own shard.
     return distribute_tensor(value, mesh, placements, src_data_rank=None).to_local()
+
+
+@functools.cache
+def _cuts_locally() -> bool:
+    from torch.distributed.tensor import distribute_tensor
+
+    return "src_data_rank" in inspect.signature(distribute_tensor).parameters
 
 
 def with_memory(tensor: Tensor, device: torch.device) -> Tensor:

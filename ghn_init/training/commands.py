@@ -20,6 +20,7 @@ from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData, Split
 from ghn_init.training.datasets import load_images
 from ghn_init.training.families import FAMILIES
+from ghn_init.training.inits import REFERENCES
 from ghn_init.training.presets import load_preset
 from ghn_init.training.report import evaluation_table, training_section
 from ghn_init.training.spaces import Architecture, held_out
@@ -123,8 +124,14 @@ def compare_inits(
         families: Those to draw from; default: all.
 
     Raises:
-        ConfigError: A family is unknown.
+        ConfigError: A family is unknown, or no initialisation is a reference to compare with.
     """
+    references = [init for init in comparison.inits if init in REFERENCES]
+    if not references:
+        raise ConfigError(
+            f"inits has nothing to compare {', '.join(comparison.inits)} with: add one of "
+            f"{', '.join(REFERENCES)}"
+        )
     if unknown := sorted(set(families) - set(FAMILIES)):
         raise ConfigError(f"unknown families {unknown}; known: {', '.join(FAMILIES)}")
     drawn: dict[str, Architecture] = {}
@@ -138,9 +145,9 @@ def compare_inits(
     ghn = resolve_ghn(name)
     fit, test = _images(data, "train", images), _images(data, "test", test_images)
     rows = choose_and_report(comparison, choosing, drawn, ghn, fit, test, folder / ROWS)
-    text = table(rows)
+    text = table(rows, references)
     (folder / TABLE).write_text(text + "\n", encoding="utf-8")
-    plot(rows, folder / FIGURE)
+    plot(rows, folder / FIGURE, references)
     return text
 
 

@@ -131,10 +131,14 @@ def test_initialisations_are_compared_along_training(tmp_path: Path, capsys: pyt
     printed = capsys.readouterr().out
     assert (out / "table.md").read_text().strip() == printed.strip()
     assert "| `kaiming` |" in printed
+    assert "reference" in printed
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
     rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
     assert {row["net"] for row in rows} == {"mixer/held-out 0", "mixer/development 0"}
     assert main(words) == 0
     assert len((out / "rows.jsonl").read_text().splitlines()) == len(rows)
-    assert main(["evaluate", "bundled", "--inits", "ghn", "--families", "none", "--out", str(out)]) == 1
+    assert main(["evaluate", "bundled", "--inits", "ghn", "--out", str(out)]) == 1
+    assert "nothing to compare ghn with: add one of default, kaiming" in capsys.readouterr().err
+    few = ["--inits", "ghn", "kaiming", "--families", "none"]
+    assert main(["evaluate", "bundled", *few, "--out", str(out)]) == 1
     assert "unknown families ['none']" in capsys.readouterr().err

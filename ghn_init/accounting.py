@@ -133,8 +133,8 @@ def notes(model: nn.Module, outcome: Outcome) -> tuple[str, ...]:
     found = [f"{name}: {remark}" for name, remark in outcome.remarks.items()]
     if outcome.left_on_meta:
         found.append(
-            f"left on the meta device, for no reset of their module gives them a value: "
-            f"{', '.join(outcome.left_on_meta)}"
+            "left on the meta device, for neither a reset nor the constructor of their module gives them a "
+            f"value: {', '.join(outcome.left_on_meta)}"
         )
     running = sum(isinstance(m, _NormBase) and m.running_mean is not None for m in model.modules())
     if running:

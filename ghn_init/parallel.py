@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.copying import copied_plainly, copied_state, make_shells
-from ghn_init.errors import AssignError
 
 _HOME = "torch.distributed"
 _STATE = "__composable_api"
@@ -44,24 +43,22 @@ def whole_value(tensor: Tensor) -> Tensor | None:
 
 
 def shard_like(value: Tensor, tensor: Tensor) -> Tensor:
-    """The part of ``value`` that this process holds of ``tensor``; nothing is communicated.
-
-    Raises:
-        AssignError: Before torch 2.7, whose sharding cannot be done without communication.
-    """
+    """The part of ``value`` that this process holds of ``tensor``; nothing is communicated."""
     if not is_distributed(tensor):
         return value
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
-    if not _cuts_locally():
-        raise AssignError(f"torch {torch.__version__}: sharded parameters need torch 2.7 or newer")
     mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
     # Every rank predicts the same bits, so each cuts its own shard.
-    return distribute_tensor(value, mesh, placements, src_data_rank=None).to_local()
+    if _cuts_locally():
+        return distribute_tensor(value, mesh, placements, src_data_rank=None).to_local()
+    whole = DTensor.from_local(value, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return whole.redistribute(mesh, placements).to_local()
 
 
 @functools.cache
 def _cuts_locally() -> bool:
+    """Whether ``distribute_tensor`` can do without communication: since torch 2.7."""
     from torch.distributed.tensor import distribute_tensor
 
     return "src_data_rank" in inspect.signature(distribute_tensor).parameters
@@ -123,7 +120,7 @@ def copy_undistributed(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     shells: list[tuple[nn.Module, type[nn.Module]]] = []
     kept_hooks: list[tuple[OrderedDict[Any, Any], dict[Any, Any]]] = []
     for module in model.modules():
-        own = _own_class(type(module))
+        own = own_class(type(module))
         if id(module) not in memo and (own is not type(module) or copied_plainly(own)):
             shells.append((module, own))
         for name in _HOOKS:
@@ -147,7 +144,7 @@ def copy_undistributed(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     return copied
 
 
-def _own_class(kind: type[nn.Module]) -> type[nn.Module]:
+def own_class(kind: type[nn.Module]) -> type[nn.Module]:
     """The user's class under one that was made for it by ``torch.distributed``."""
     if not kind.__module__.startswith(_HOME):
         return kind

@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "extras": {"errors"},
     "wrappers": set(),
     "copying": set(),
-    "parallel": {"copying", "errors"},
+    "parallel": {"copying"},
     "isolation": set(),
     "children": set(),
     "assets": set(),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from ghn_init.assigning.constructed import unsaved_values
 from ghn_init.assigning.journal import Journal
 from ghn_init.assigning.targets import check_fit, fill
 from ghn_init.errors import AssignError
@@ -58,13 +59,19 @@ def adopt(model: nn.Module, old: Tensor, memory: Tensor, journal: Journal) -> No
     for module, key in list(_holders(model, old)):
         journal.save_attribute(module, key)
         setattr(module, key, new)
+    if not isinstance(old, nn.Parameter):
+        for module in model.modules():
+            for key in [key for key, held in vars(module).items() if held is old]:
+                journal.save_attribute(module, key)
+                vars(module)[key] = new
 
 
 def materialise_rest(model: nn.Module, device: torch.device, journal: Journal) -> list[str]:
     """Give every tensor left on the meta device the value that its module's reset gives it.
 
-    A tensor that no reset fills stays on the meta device, where any use of it fails loudly. Of sharded
-    tensors one module's are whole at a time: a reset draws whole tensors, the same ones on every rank.
+    Buffers that are not saved, and that no reset fills, get what their module's constructor computes. What
+    neither fills stays on the meta device, where any use of it fails loudly. Of sharded tensors one module's
+    are whole at a time: a reset draws whole tensors, the same ones on every rank.
 
     Returns:
         Names of the tensors that stay on the meta device.
@@ -73,10 +80,12 @@ def materialise_rest(model: nn.Module, device: torch.device, journal: Journal) -
     for path, module in modules.items():
         if any(tensor.is_meta for tensor in _own(module).values()):
             above = [modules[each] for each in _ancestors(path) if each in modules]
-            for key, memory in _reset_values(module, above, device).items():
-                old = _own(module)[key]
-                if old.is_meta:
-                    adopt(model, old, _sharded_like(memory, old, device), journal)
+            for values in (_reset_values, unsaved_values):
+                for key, memory in values(module, above, device).items():
+                    old = _own(module)[key]
+                    if old.is_meta:
+                        memory = _sharded_like(memory.to(device, old.dtype), old, device)
+                        adopt(model, old, memory, journal)
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return [name for name, tensor in named if tensor.is_meta]
 

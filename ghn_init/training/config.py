@@ -35,6 +35,8 @@ class TrainConfig:
         final_lr: Learning rate at the last step, as a share of ``lr`` (cosine in between).
         weight_decay: L2 penalty on the GHN's weights.
         clip: Largest norm of the GHN's gradient.
+        norm_penalty: Weight of the sum of the norms of all predicted tensors in the objective, the
+            predicted-parameter regularisation of GHN-3 (which has 3e-5); 0 = off.
         ema: Decay of the moving average of the GHN's weights that is saved and evaluated; 0 = off.
         data: Training images by name; see :func:`ghn_init.training.datasets.load_images`.
         image_size: Side of the images in pixels.
@@ -62,6 +64,7 @@ class TrainConfig:
     final_lr: float = 0.02
     weight_decay: float = 1e-5
     clip: float = 5.0
+    norm_penalty: float = 0.0
     ema: float = 0.99
     data: str = "fashion-mnist"
     image_size: int = 32
@@ -85,7 +88,7 @@ class TrainConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)!r}")
-        for name in ("pool_growth", "inner_lr", "warmup", "final_lr", "weight_decay"):
+        for name in ("pool_growth", "inner_lr", "warmup", "final_lr", "weight_decay", "norm_penalty"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)!r}")
         if not 0 <= self.small_share <= 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from pathlib import Path
 
@@ -84,9 +85,10 @@ def training_section(config: TrainConfig, command: str, log: Path, rows: int = 1
         "|---|---|---|---|---|---|",
     ]
     for entry in shown:
+        loss, last, accuracy = (entry.get(key, math.nan) for key in ("loss", "last_loss", "accuracy"))
         lines.append(
-            f"| {entry['step']:,} | {entry['cpu_seconds']:,.0f} | {entry['loss']:.2f} "
-            f"| {entry['last_loss']:.2f} | {100 * entry['accuracy']:.1f} | {entry['skipped']} |"
+            f"| {entry['step']:,} | {entry['cpu_seconds']:,.0f} | {loss:.2f} | {last:.2f} "
+            f"| {100 * accuracy:.1f} | {entry['skipped']} |"
         )
     return "\n".join(lines)
 

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
-from ghn_init.errors import GHNInitError, MissingPackageError
+from ghn_init.errors import DataError, GHNInitError, MissingPackageError
 from ghn_init.ghn import GHN
 from ghn_init.graph import ArchGraph
 from ghn_init.tracing.trace import trace
 from ghn_init.training.spaces import Architecture, Space
 
 logger = logging.getLogger("ghn_init")
+
+FIRST_FEW = 8
+"""Architectures that are tried before a run in which none can be used is given up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,13 @@ def use_batch_statistics(module: nn.Module) -> None:
             child.running_mean = child.running_var = child.num_batches_tracked = None
 
 
-def prepare_target(architecture: Architecture, ghn: GHN, image_size: int = 32, seed: int = 0) -> TargetNet:
+def prepare_target(
+    architecture: Architecture,
+    ghn: GHN,
+    image_size: int = 32,
+    seed: int = 0,
+    example: Tensor | None = None,
+) -> TargetNet:
     """Builds and traces one network for training ``ghn``.
 
     Args:
@@ -57,11 +66,12 @@ def prepare_target(architecture: Architecture, ghn: GHN, image_size: int = 32, s
         ghn: The GHN, for its number of classes and its graph convention.
         image_size: Side of the images in pixels.
         seed: Of the values that the GHN does not predict (layer scales, class tokens).
+        example: Inputs to trace with; default: two RGB images of that side.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = architecture.build(ghn.config.num_classes, image_size)
-    return _without_weights(module, ghn, image_size)
+    return _without_weights(module, ghn, image_size, example)
 
 
 def trace_target(module: nn.Module, ghn: GHN, image_size: int = 32) -> TargetNet:
@@ -69,9 +79,11 @@ def trace_target(module: nn.Module, ghn: GHN, image_size: int = 32) -> TargetNet
     return _without_weights(copy.deepcopy(module), ghn, image_size)
 
 
-def _without_weights(module: nn.Module, ghn: GHN, image_size: int) -> TargetNet:
+def _without_weights(
+    module: nn.Module, ghn: GHN, image_size: int, example: Tensor | None = None
+) -> TargetNet:
     module.eval()
-    example = torch.zeros(2, 3, image_size, image_size)
+    example = torch.zeros(2, 3, image_size, image_size) if example is None else example
     graph = trace(module, example, convention=ghn.config.graph_convention)
     predicted = ghn.plan(graph).predicted
     use_batch_statistics(module)
@@ -93,13 +105,23 @@ class TargetPool:
 
     Attributes:
         failed: Index → why an architecture could not be built, traced or run; it is skipped.
+        succeeded: Whether any architecture could be run.
     """
 
-    def __init__(self, space: Space, ghn: GHN, size: int | None, image_size: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        space: Space,
+        ghn: GHN,
+        size: int | None,
+        image_size: int,
+        seed: int = 0,
+        example: Tensor | None = None,
+    ) -> None:
         self._space, self._ghn, self._size = space, ghn, size
-        self._image_size, self._seed = image_size, seed
+        self._image_size, self._seed, self._example = image_size, seed, example
         self._ready: dict[int, TargetNet] = {}
         self.failed: dict[int, str] = {}
+        self.succeeded = False
 
     def get(self, index: int) -> TargetNet | None:
         """The target of one index, or None if it cannot be built or traced (counted in ``failed``)."""
@@ -109,7 +131,7 @@ class TargetPool:
             return None
         architecture = self._space[index]
         try:
-            target = prepare_target(architecture, self._ghn, self._image_size, self._seed)
+            target = prepare_target(architecture, self._ghn, self._image_size, self._seed, self._example)
         except MissingPackageError:
             raise
         except (GHNInitError, RuntimeError, ValueError, AssertionError) as error:
@@ -120,8 +142,17 @@ class TargetPool:
         return target
 
     def leave_out(self, index: int, error: Exception) -> None:
-        """Skip the architecture of one index from now on, and remember why."""
+        """Skip the architecture of one index from now on, and remember why.
+
+        Raises:
+            DataError: It is the last of the first few, and none could be run: skipping would go on for ever.
+        """
         family = self._space[index].family
         self.failed[index] = f"{family}: {error}"
         self._ready.pop(index, None)
         logger.warning("architecture %d (%s) is left out: %s", index, family, error)
+        if not self.succeeded and len(self.failed) >= min(FIRST_FEW, self._size or FIRST_FEW):
+            raise DataError(
+                f"none of the first {len(self.failed)} architectures can be run, the last one ({family}) "
+                f"because: {error}. Do these families take the data's inputs and the image_size?"
+            ) from error

@@ -9,22 +9,24 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghn_init.errors import CheckpointError, DataError
+from ghn_init.errors import CheckpointError
 from ghn_init.ghn import GHN, GHNConfig
 from ghn_init.logging import progress_bar
+from ghn_init.training.batches import Loader, Loss, as_batches, name_of, outputs
 from ghn_init.training.checkpoint import copy_state, load_checkpoint, read_checkpoint, save_checkpoint
 from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData
 from ghn_init.training.datasets import load_images
-from ghn_init.training.inner import inner_gradients
-from ghn_init.training.order import Shuffled, draw
+from ghn_init.training.inner import inner_gradients, with_norm_penalty
+from ghn_init.training.log import LOG, StepLog, mean_row
+from ghn_init.training.order import draw
 from ghn_init.training.processes import Processes
 from ghn_init.training.spaces import Space
 from ghn_init.training.targets import TargetPool
@@ -34,31 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ghn_init")
 
-LOG = "log.jsonl"
 LOG_EVERY = 10
-
-
-@dataclass(frozen=True)
-class StepLog:
-    """One update: means over its meta-batch.
-
-    Attributes:
-        step: Number of the update, from 1.
-        loss: Loss of the bare predictions; NaN if every architecture was skipped.
-        last_loss: Loss before the last inner step.
-        accuracy: Accuracy of the bare predictions on their first batch.
-        lr: Learning rate.
-        grad_norm: Norm of the GHN's gradient before clipping.
-        skipped: Architectures skipped so far (not finite, cannot be built, cannot be traced).
-    """
-
-    step: int
-    loss: float
-    last_loss: float
-    accuracy: float
-    lr: float
-    grad_norm: float
-    skipped: int
 
 
 class Trainer:
@@ -66,41 +44,45 @@ class Trainer:
 
     Args:
         config: The run.
-        data: Training images; by default those that the configuration names.
+        data: Training images, or a ``DataLoader`` or any other repeatable iterable of batches
+            ``(inputs, targets)``; by default the images that the configuration names. See
+            :class:`ghn_init.training.batches.LoaderBatches` for what a loader must be.
         folder: Where checkpoint and log go; None keeps nothing.
         accelerator: Device, mixed precision (bf16), trackers and processes of the run: each process takes its
             share of every meta-batch, and all make the same update, that of one process with the whole
             meta-batch. Default: this process alone, on the CPU in float32.
+        loss: A network's outputs and the targets to a number.
 
     Raises:
         CheckpointError: The folder holds a damaged checkpoint, or one of another configuration.
-        DataError: No usable images.
+        ConfigError: The number of the networks' outputs is not known, or not that of the classes.
+        DataError: No usable images or batches.
     """
 
     def __init__(
         self,
         config: TrainConfig,
-        data: ImageData | None = None,
+        data: ImageData | Loader | None = None,
         folder: str | os.PathLike[str] | None = None,
         accelerator: Accelerator | None = None,
+        *,
+        loss: Loss = F.cross_entropy,
     ) -> None:
-        self.config = config
-        self.data = data if data is not None else load_images(config.data, "train")
-        if len(self.data) < config.batch_size:
-            count, size = len(self.data), config.batch_size
-            raise DataError(f"{self.data.source}: {count} images are fewer than one batch of {size}")
+        self.config, self.loss = config, loss
+        self.data = as_batches(data if data is not None else load_images(config.data, "train"), config)
         self.folder = None if folder is None else Path(folder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.ghn = GHN(GHNConfig.from_dict({"num_classes": len(self.data.classes), **config.ghn}))
+            self.ghn = GHN(GHNConfig.from_dict({**config.ghn, "num_classes": outputs(self.data, config)}))
         self.processes = Processes(accelerator)
         self.ghn.to(self.processes.device)
         self.optimizer = torch.optim.Adam(self.ghn.parameters(), config.lr, weight_decay=config.weight_decay)
         self.average = copy_state(self.ghn.state_dict())
         space = Space(config.families, config.seed)
-        self.pool = TargetPool(space, self.ghn, config.pool, config.image_size, config.seed)
-        self._small = TargetPool(space, self.ghn, config.pool, config.small_size, config.seed)
-        self._images = Shuffled(len(self.data), config.seed)
+        self.pool, self._small = (
+            TargetPool(space, self.ghn, config.pool, side, config.seed, self.data.example(side))
+            for side in (config.image_size, config.small_size)
+        )
         self.step = 0
         self.skipped = 0
         self._resume()
@@ -155,7 +137,7 @@ class Trainer:
             batches = self._batches(start + place)
             try:
                 with self.processes.autocast():
-                    result = inner_gradients(target, predicted, batches, config.inner_lr)
+                    result = inner_gradients(target, predicted, batches, config.inner_lr, loss=self.loss)
             except RuntimeError as error:  # tracing allocates nothing and does not see every misfit
                 self.skipped += 1
                 pool.leave_out(indices[place], error)
@@ -164,9 +146,11 @@ class Trainer:
                 self.skipped += 1
                 logger.warning("step %d: %s is not finite; skipped", self.step, target.graph)
                 continue
+            pool.succeeded = True
             results.append((result.losses[0], result.losses[-1], result.accuracy))
             tensors += predicted.values()
-            gradients += [gradient / config.meta_batch for gradient in result.gradients.values()]
+            penalised = with_norm_penalty(result.gradients, predicted, config.norm_penalty)
+            gradients += [gradient / config.meta_batch for gradient in penalised.values()]
         torch.autograd.backward(tensors, gradients)
         return results
 
@@ -178,10 +162,9 @@ class Trainer:
         return draw(in_use, config.seed, position)
 
     def _batches(self, position: int) -> list[tuple[Tensor, Tensor]]:
-        size, steps = self.config.batch_size, self.config.inner_steps
-        indices = torch.tensor(self._images.take(position * size * steps, size * steps))
+        steps = self.config.inner_steps
         side = self.config.small_size if self._is_small() else self.config.image_size
-        return [self.processes.moved(self.data.batch(part, side)) for part in indices.split(size)]
+        return [self.processes.moved(batch) for batch in self.data.take(position * steps, steps, side)]
 
     def _is_small(self) -> bool:
         return self.step < self.config.small_share * self.config.steps
@@ -246,6 +229,7 @@ class Trainer:
             "step": self.step,
             "skipped": self.skipped,
             "num_classes": self.ghn.config.num_classes,
+            "loss": name_of(self.loss),
             "ghn": self.ghn.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -262,6 +246,9 @@ class Trainer:
                 f"{self.folder}: made with images of {trained} classes, {self.data.source} has {classes}; "
                 "use another folder"
             )
+        trained, named = state.get("loss", name_of(F.cross_entropy)), name_of(self.loss)
+        if named != trained:
+            raise CheckpointError(f"{self.folder}: made with loss {trained}, not {named}; use another folder")
         self.ghn.load_state_dict(state["ghn"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -269,11 +256,7 @@ class Trainer:
         logger.info("continuing at update %d of %d", self.step, self.config.steps)
 
     def _log(self, recent: deque[StepLog], seconds: float) -> None:
-        keys = ("loss", "last_loss", "accuracy", "grad_norm")
-        finite = [asdict(entry) for entry in recent if math.isfinite(entry.loss)]
-        row: dict[str, Any] = {"step": self.step, "cpu_seconds": round(seconds, 1), "lr": recent[-1].lr}
-        row |= {key: round(sum(entry[key] for entry in finite) / max(1, len(finite)), 4) for key in keys}
-        row["skipped"] = self.skipped
+        row = mean_row(recent, seconds)
         self.processes.log(row, self.step)
         if self.folder is None or not self.processes.is_main:
             return
@@ -314,6 +297,7 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[TrainConfig, GHN]:
 
 
 def _with_weights(config: GHNConfig, weights: dict[str, Tensor]) -> GHN:
-    ghn = GHN(config)
+    with torch.random.fork_rng(devices=[]):  # its first weights are drawn
+        ghn = GHN(config)
     ghn.load_state_dict(weights)
     return ghn.eval()

@@ -20,7 +20,7 @@ from ghn_init.training.checkpoint import CHECKPOINT
 from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData, fashion_mnist
 from ghn_init.training.families import FAMILIES, Family
-from ghn_init.training.inner import inner_gradients
+from ghn_init.training.inner import inner_gradients, with_norm_penalty
 from ghn_init.training.trainer import LOG, Trainer
 
 GHN = {"hid": 16, "layers": 1, "max_shape": [16, 16, 3, 3], "encoder": "gated_gnn"}
@@ -66,7 +66,8 @@ def test_a_killed_run_continues_bit_exactly(tmp_path: Path, images):
         "trainer = Trainer(config, fashion_mnist('train', 'bundled'), sys.argv[2])\n"
         "trainer.run(on_step=lambda entry: print(entry.step, flush=True))\n"
     )
-    command = [sys.executable, "-c", code, json.dumps(config().to_dict()), str(tmp_path)]
+    long = config(steps=500)
+    command = [sys.executable, "-c", code, json.dumps(long.to_dict()), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
@@ -77,12 +78,16 @@ def test_a_killed_run_continues_bit_exactly(tmp_path: Path, images):
             process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.stdout.close()
-    resumed, whole = Trainer(config(), images, tmp_path), Trainer(config(), images)
-    assert resumed.step in (2, 4)  # the last checkpoint before the signal
-    with torch.random.fork_rng():
-        torch.set_num_threads(1)
-        resumed.run()
-        whole.run()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        resumed, whole = Trainer(long, images, tmp_path), Trainer(long, images)
+        until = resumed.step + 3
+        assert resumed.step >= 2  # the last checkpoint before the signal
+        resumed.run(until=until)
+        whole.run(until=until)
+    finally:
+        torch.set_num_threads(threads)
     assert states_equal(resumed, whole)
     rows = (
         [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
@@ -123,6 +128,27 @@ def test_one_inner_step_is_the_plain_gradient(images):
     for found, wanted in zip(result.gradients.values(), expected, strict=True):
         torch.testing.assert_close(found, wanted)
     assert result.losses == [pytest.approx(float(loss.detach()))]
+
+
+def test_the_norm_penalty_is_that_of_the_sum_of_norms_and_shrinks_predictions(images):
+    plain, penalised = Trainer(config(), images), Trainer(config(norm_penalty=0.5), images)
+    target = plain.pool.get(0)
+    assert target is not None
+    predicted = plain.ghn(target.graph)
+    result = inner_gradients(target, predicted, plain._batches(0), plain.config.inner_lr)
+    assert result is not None
+    leaves = {name: value.detach().requires_grad_() for name, value in predicted.items()}
+    penalty = 0.5 * torch.stack([value.norm() for value in leaves.values()]).sum()
+    expected = torch.autograd.grad(penalty, list(leaves.values()))
+    found = with_norm_penalty(result.gradients, predicted, 0.5)
+    for name, gradient in zip(leaves, expected, strict=True):
+        torch.testing.assert_close(found[name] - result.gradients[name], gradient, rtol=1e-4, atol=1e-6)
+    sizes = []
+    for trainer in (plain, penalised):
+        trainer.run()
+        predicted = trainer.ghn(target.graph)
+        sizes.append(sum(float(value.norm().detach()) for value in predicted.values()))
+    assert sizes[1] < sizes[0]
 
 
 def test_an_architecture_that_gives_nan_is_skipped_and_counted(images):
@@ -170,7 +196,9 @@ def test_the_first_updates_may_see_small_images(images):
     trainer = Trainer(config(small_share=0.5, steps=4, small_size=16), images)
     sides = []
     for _ in range(4):
-        sides.append(trainer._batches(0)[0][0].shape[-1])
+        inputs = trainer._batches(0)[0][0]
+        assert inputs.is_contiguous(memory_format=torch.channels_last)
+        sides.append(inputs.shape[-1])
         assert math.isfinite(trainer.update().loss)
     assert sides == [16, 16, 32, 32]
 
@@ -223,6 +251,7 @@ def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(tmp_path: Path
         ({"steps": 0}, "steps must be positive"),
         ({"lr": math.nan}, "lr must be positive"),
         ({"ema": 1.0}, "ema must be in"),
+        ({"norm_penalty": -1.0}, "norm_penalty must not be negative"),
         ({"small_share": 2}, "small_share must be in"),
         ({"pool": 1, "meta_batch": 2}, "smaller than the meta-batch"),
         ({"epochs": 3}, "unknown keys"),

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from ghn_init.coverage.program import operation
+from ghn_init.coverage.writes import follow_writes
 from ghn_init.errors import TraceError
 from ghn_init.tracing.exported import export_program
 from ghn_init.tracing.recorder import Recording
@@ -78,17 +80,28 @@ def recorded_relation(recording: Recording) -> Relation:
     return feeds(recording.graph, sources)
 
 
-def exported_relation(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Relation:
+def exported_relation(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, decomposed: bool = False
+) -> Relation:
     """:func:`feeds` of the exported model, made free of writes in place.
+
+    Args:
+        model: Any module.
+        args: Positional inputs.
+        kwargs: Keyword inputs.
+        decomposed: Let ``torch.export`` trace its graph again to remove the writes, where following them
+            would do.
 
     Raises:
         TraceError: ``torch.export`` cannot read the model, or not without writes in place.
     """
     program, copied, _ = export_program(model, args, kwargs)
-    try:
-        program = program.run_decompositions({})
-    except Exception as error:  # whatever the passes of torch.export raise
-        raise TraceError(f"its decomposition failed: {type(error).__name__}: {error}") from error
+    parameters = frozenset(program.graph_signature.inputs_to_parameters)
+    if decomposed or not follow_writes(program.graph, parameters):
+        try:
+            program = program.run_decompositions({})
+        except Exception as error:  # whatever the passes of torch.export raise
+            raise TraceError(f"its decomposition failed: {type(error).__name__}: {error}") from error
     signature = program.graph_signature
     first = {
         id(p): name for name, p in reversed(list(copied.module.named_parameters(remove_duplicate=False)))
@@ -157,7 +170,7 @@ def _zeros(graph: fx.Graph) -> set[fx.Node]:
     """The nodes whose values are zeros whatever the input is."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        name, operands = _name(node), node.all_input_nodes
+        name, operands = operation(node), node.all_input_nodes
         if (
             name in _ZEROS
             or (name in _OF_ZEROS and operands and operands[0] in found)
@@ -167,14 +180,9 @@ def _zeros(graph: fx.Graph) -> set[fx.Node]:
     return found
 
 
-def _name(node: fx.Node) -> str:
-    """Name of the operation of a call; empty for other nodes."""
-    return str(getattr(node.target, "__name__", "")).split(".")[0] if node.op == "call_function" else ""
-
-
 def _operands(node: fx.Node) -> list[fx.Node]:
     """The nodes whose values an operation takes."""
-    name = _name(node)
+    name = operation(node)
     if name in _FRESH:
         return []
     return node.all_input_nodes[:1] if name in _LIKE else node.all_input_nodes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from ghn_init.coverage.rows import Row
+from ghn_init.coverage.rows import Row, program_of
 from ghn_init.coverage.tables import cell, table
 
 _LONGEST = 110
@@ -16,28 +16,46 @@ Two readings of one model: the operations that the library records, and those of
 writes in place. Both tell which parameter's operation feeds which other's. They **agree** if these relations
 are equal, from the input to the output; a model on which they **differ** counts as failed. Models that
 `torch.export` cannot read are not compared.
+
+Many names stand for one **program** at several sizes: the same recorded operations, in the same order, on the
+same operands, with the same parameters shared, and a graph of the same types and edges, whatever the shapes
+and names are. The library reads all models of a program alike, and one of them is compared: *models told of*
+counts those of the programs that were.
+
+```bash
+ghn-init coverage timm --export --results benchmarks/results/coverage   # continues with what is not compared
+```
 """
 
 
 def export_tables(rows: Mapping[str, list[Row]]) -> str:
     """How many models of each suite were compared and agree, and why others were not compared."""
     compared = {suite: [row for row in found if "export" in row] for suite, found in rows.items()}
-    lines = []
-    for suite, found in compared.items():
-        told = [row["export"] for row in found]
-        families = len({row["family"] for row in found})
-        if told:
-            exported = len(told) - told.count("fails")
-            counts = (len(told), families, exported, told.count("agrees"), told.count("differs"))
-            lines.append([suite, *map(str, (*counts, told.count("fails")))])
+    lines = [_line(suite, rows[suite], tried) for suite, tried in compared.items() if tried]
     if not lines:
         return "Not compared yet.\n"
-    head = ["suite", "models tried", "families", "export", "agree", "differ", "do not export"]
-    parts = [table(head, lines, numbers=range(1, 7))]
+    head = ["suite", "models", "programs", "compared", "agree", "differ", "do not export"]
+    head += ["models told of", "families told of"]
+    parts = [table(head, lines, numbers=range(1, 9))]
     if refusals := _refusals(row for found in compared.values() for row in found):
         head = ["why `torch.export` does not read a model", "models", "for example"]
         parts.append(table(head, refusals, numbers=(1,)))
     return "\n".join(parts)
+
+
+def _line(suite: str, rows: list[Row], tried: list[Row]) -> list[str]:
+    """The counts of one suite: of its rows and of those that were compared."""
+    graphs = [row for row in rows if "nodes" in row]
+    said = [row["export"] for row in tried]
+    known = {program_of(row) for row in tried if row["export"] != "fails"}
+    told = [row for row in graphs if program_of(row) in known]
+    programs, (mine, families) = len(set(map(program_of, graphs))), map(_families, (told, graphs))
+    counts = (len(graphs), programs, len(tried), *map(said.count, ("agrees", "differs", "fails")))
+    return [suite, *map(str, (*counts, len(told))), f"{mine} of {families}"]
+
+
+def _families(rows: list[Row]) -> int:
+    return len({row["family"] for row in rows})
 
 
 def _refusals(rows: Iterable[Row]) -> list[list[str]]:

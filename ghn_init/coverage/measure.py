@@ -6,7 +6,7 @@ import re
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -17,6 +17,7 @@ from ghn_init.accounting import account
 from ghn_init.assign import Outcome, bind
 from ghn_init.coverage.case import Case, OutOfTimeError, UnavailableError
 from ghn_init.coverage.edges import Comparison, compare_edges
+from ghn_init.coverage.program import program_digest
 from ghn_init.coverage.sanity import account_problems, graph_problems, recording_problems
 from ghn_init.errors import GHNInitError
 from ghn_init.ghn import GHN
@@ -53,7 +54,12 @@ class Stages:
 
 
 def measure(
-    case: Case, ghn: GHN, *, export: bool = False, told: Callable[[Row], None] = lambda row: None
+    case: Case,
+    ghn: GHN,
+    *,
+    export: bool = False,
+    compared: Collection[str] = (),
+    told: Callable[[Row], None] = lambda row: None,
 ) -> Row:
     """What comes of one model; never raises but on an interrupt.
 
@@ -61,6 +67,7 @@ def measure(
         case: The model.
         ghn: Predicts all parameters that it can, classifiers of any number of classes included.
         export: Also compare the data flow with that of ``torch.export``, which takes longer than all else.
+        compared: Programs (see below) that need no comparison.
         told: Called with what is known before that comparison, which may end the process.
 
     The model is built on the meta device, or for real where that fails or where its graph cannot be traced
@@ -69,10 +76,11 @@ def measure(
     Returns:
         ``built`` (``meta`` or ``cpu``), ``nodes``, ``edges``, ``primitives``, ``parameters`` and ``elements``
         (all), ``predicted`` (``[parameters, elements]``), ``kept`` and ``skipped`` (reason → ``[parameters,
-        elements, name of one]``), ``problems`` of the graph, ``seconds`` of each stage (CPU), and ``export``
-        (``agrees``, ``differs``, or ``fails``, with the reason as ``export_refusal``, where ``torch.export``
-        cannot read the model). Instead, on failure, ``error`` (``stage``, ``type``, ``message``, ``where``),
-        or ``unavailable``.
+        elements, name of one]``), ``problems`` of the graph, ``seconds`` of each stage (CPU), ``program``
+        (:func:`~ghn_init.coverage.program.program_digest`), and ``export`` (``agrees``, ``differs``, or
+        ``fails``, with the reason as ``export_refusal``, where ``torch.export`` cannot read the model),
+        unless the program is among ``compared``. Instead, on failure, ``error`` (``stage``, ``type``,
+        ``message``, ``where``), or ``unavailable``.
     """
     stages = Stages()
     row: Row = {}
@@ -80,7 +88,7 @@ def measure(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model, problems = _measure(case, ghn, stages, row)
-            if export:
+            if export and row["program"] not in compared:
                 told({**row, "seconds": stages.seconds})
                 with stages("export"):
                     _compare(case, model, row, problems)
@@ -104,6 +112,7 @@ def _measure(case: Case, ghn: GHN, stages: Stages, row: Row) -> tuple[nn.Module,
     model, graph, recording = _traced(case, ghn, stages, row)
     row["nodes"], row["edges"], row["primitives"] = len(graph), len(graph.edges), graph.type_counts
     with stages("check"):
+        row["program"] = program_digest(recording, graph)
         problems = graph_problems(graph) + recording_problems(graph, recording)
     with stages("predict"), plain_settings(), own_generators(0):
         problems += _predict(ghn, graph)

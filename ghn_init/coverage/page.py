@@ -11,7 +11,7 @@ from typing import Any
 from ghn_init.coverage import suites
 from ghn_init.coverage.export_tables import INTRODUCTION as EXPORT_INTRODUCTION
 from ghn_init.coverage.export_tables import export_tables
-from ghn_init.coverage.rows import Results, Row, is_available, succeeded
+from ghn_init.coverage.rows import Results, Row, is_available, program_of, succeeded
 from ghn_init.coverage.tables import cell, percent, table
 from ghn_init.coverage.tables import listing as searchable
 
@@ -41,7 +41,8 @@ ghn-init coverage all --results benchmarks/results/coverage --page docs/coverage
 ```
 
 continues where it stopped; `--again` measures everything once more, `--failed` what failed, and
-`--sample 50 --export` compares the data flow of some models of all families with that of `torch.export`.
+`--export` compares the data flow with that of `torch.export`, once for each program (with `--sample 50`, for
+some models of all families).
 *Elements* are numbers in parameters; *seconds* are CPU seconds of all stages but that comparison, on one
 thread; *MB* is what the process took in addition.
 Models that need a package or a file that is not there are listed, but not counted.
@@ -97,7 +98,7 @@ def _suites(rows: Mapping[str, list[Row]], lists: str) -> str:
                 name = f"[{suite}]({lists}/{suite}.md) {group.replace('_', ' ')}".strip()
                 lines.append([name, *counts, _target(targets.get(group))])
     head = ["suite", "models", "succeed", "share", "elements predicted (median)"]
-    head += ["every parameter predicted", "compared with `torch.export`", "target"]
+    head += ["every parameter predicted", "beside `torch.export`", "target"]
     return table(head, lines, numbers=range(1, 7))
 
 
@@ -105,15 +106,16 @@ def _counts(rows: list[Row]) -> list[str]:
     good = [row for row in rows if succeeded(row)]
     shares = [row["predicted"][1] / row["elements"] for row in good if row["elements"]]
     full = sum(row["predicted"][0] == row["parameters"] for row in good)
-    compared = [row for row in rows if row.get("export") in ("agrees", "differs")]
-    agreed = sum(row["export"] == "agrees" for row in compared)
+    said = {program_of(row): row["export"] for row in rows if row.get("export") in ("agrees", "differs")}
+    compared = [said.get(program_of(row)) for row in rows]
+    agreed, differ = compared.count("agrees"), compared.count("differs")
     return [
         str(len(rows)),
         str(len(good)),
         percent(len(good), len(rows)),
         percent(median(shares), 1) if shares else "",
         str(full),
-        f"{agreed} of {len(compared)} agree" if compared else "",
+        f"{agreed} of {agreed + differ} agree" if agreed + differ else "",
     ]
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
 import resource
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
+from torch import nn
 
 from ghn_init.children import end_with_parent
 from ghn_init.coverage import suites
 from ghn_init.coverage.case import OutOfTimeError
+from ghn_init.coverage.edges import compare_edges
 from ghn_init.coverage.measure import Row, measure
+from ghn_init.coverage.rows import programs_that_agree
 from ghn_init.default import resolve_ghn
 
 Key = tuple[str, str]
@@ -54,24 +58,31 @@ class _Running:
     before_export: Row | None = None
 
 
-def run_all(todo: Iterable[Key], settings: Settings, jobs: int) -> Iterator[tuple[Key, Row]]:
+def run_all(
+    todo: Iterable[Key], settings: Settings, jobs: int, compared: Iterable[str] = ()
+) -> Iterator[tuple[Key, Row]]:
     """Measure every case; yields the rows as they are done.
 
     Args:
         todo: Which cases.
         settings: How.
         jobs: Processes at a time.
+        compared: Programs that agree with ``torch.export``; others are compared until a model of them does.
     """
     forks = "fork" in multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("fork" if forks else "spawn")
     torch.set_num_threads(1)
     if forks:
         resolve_ghn(settings.ghn)  # once, here, rather than in every process
+        if settings.export:
+            _warm_up_export()
+        gc.freeze()  # the collector of a child has nothing to find in what it inherits
+    known = set(compared)
     waiting, running = iter(todo), dict[Connection, _Running]()
     try:
         while True:
             while len(running) < jobs and (key := next(waiting, None)) is not None:
-                started = _start(context, key, settings)
+                started = _start(context, key, settings, known)
                 running[started.pipe] = started
             if not running:
                 return
@@ -81,15 +92,24 @@ def run_all(todo: Iterable[Key], settings: Settings, jobs: int) -> Iterator[tupl
                 if row is not None:
                     del running[pipe]
                     _end(each)
+                    known |= programs_that_agree([row])
                     yield each.key, row
     finally:
         for each in running.values():
             _end(each)
+        gc.unfreeze()
 
 
-def _start(context: Any, key: Key, settings: Settings) -> _Running:
+def _warm_up_export() -> None:
+    """Let ``torch.export`` import and look up once what it needs for common operations."""
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(True), nn.AdaptiveAvgPool2d(4), nn.Flatten(2)]
+    layers += [nn.TransformerEncoderLayer(16, 2, 8, batch_first=True), nn.GELU(), nn.LayerNorm(16)]
+    compare_edges(nn.Sequential(*layers).train(), torch.empty(2, 3, 8, 8, device="meta"))
+
+
+def _start(context: Any, key: Key, settings: Settings, compared: Collection[str]) -> _Running:
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(theirs, key, settings), daemon=True)
+    process = context.Process(target=_child, args=(theirs, key, settings, compared), daemon=True)
     process.start()
     theirs.close()
     return _Running(process, ours, key, time.monotonic() + _wall(settings))
@@ -137,7 +157,7 @@ def _end(running: _Running) -> None:
     running.pipe.close()
 
 
-def _child(pipe: Connection, key: Key, settings: Settings) -> None:
+def _child(pipe: Connection, key: Key, settings: Settings, compared: Collection[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
     end_with_parent()
     torch.set_num_threads(1)
@@ -153,7 +173,7 @@ def _child(pipe: Connection, key: Key, settings: Settings) -> None:
         pipe.send(({**row, "memory_mb": max(0, peaks[0] - before)}, whole))
 
     case, ghn = suites.cases(key[0])[key[1]], resolve_ghn(settings.ghn)
-    tell(measure(case, ghn, export=settings.export, told=tell), whole=True)
+    tell(measure(case, ghn, export=settings.export, compared=compared, told=tell), whole=True)
 
 
 def _silence() -> None:

@@ -22,6 +22,16 @@ def succeeded(row: Row) -> bool:
     return is_available(row) and not ("error" in row or "problems" in row)
 
 
+def program_of(row: Row) -> str:
+    """The program of a row's model; the model's own name where it is not known."""
+    return row.get("program", row["model"])
+
+
+def programs_that_agree(rows: Iterable[Row]) -> set[str]:
+    """The programs of rows whose data flow agrees with that of ``torch.export``."""
+    return {row["program"] for row in rows if "program" in row and row.get("export") == "agrees"}
+
+
 class Results:
     """The rows of one suite, a JSON object a line in ``FOLDER/SUITE.jsonl``; of equal names the last counts.
 

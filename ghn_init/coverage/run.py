@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ghn_init.coverage import suites
 from ghn_init.coverage.case import Case
 from ghn_init.coverage.processes import Key, Settings, run_all
-from ghn_init.coverage.rows import Results, Row, is_available, succeeded
+from ghn_init.coverage.rows import Results, Row, is_available, programs_that_agree, succeeded
 from ghn_init.coverage.sampling import sample
 from ghn_init.logging import progress_bar
 
@@ -23,7 +23,8 @@ class Choice:
         sample: Size of a sample with models of every family; 0 for all models.
         again: Measure models that have a row, too.
         failed: Measure models that failed once more.
-        uncompared: Measure models whose data flow nobody compared with that of ``torch.export``, too.
+        uncompared: Measure models of which nobody knows whether their data flow agrees with that of
+            ``torch.export``, too.
     """
 
     only: str = ""
@@ -37,13 +38,16 @@ class Choice:
         chosen = [case for case in cases if self.only in case.name]
         if self.sample:
             chosen = sample(chosen, self.sample)
-        return [case for case in chosen if self._again(rows.get(case.name))]
+        known = programs_that_agree(rows.values())
+        return [case for case in chosen if self._again(rows.get(case.name), known)]
 
-    def _again(self, row: Row | None) -> bool:
+    def _again(self, row: Row | None, compared: Collection[str]) -> bool:
         """Whether a model with this row is measured."""
         if row is None or self.again:
             return True
-        return (self.failed and not succeeded(row)) or (self.uncompared and "export" not in row)
+        if not succeeded(row):
+            return self.failed
+        return self.uncompared and "export" not in row and row.get("program") not in compared
 
     @property
     def is_whole(self) -> bool:
@@ -87,21 +91,30 @@ def run(
         results = Results(folder, suite)
         results.compact(keep=cases if choice.is_whole else None)
         todo = choice.todo(cases.values(), results.rows)
-        for key, row in _shown(
-            run_all([(suite, case.name) for case in todo], settings, jobs), suite, len(todo)
-        ):
+        keys = [(suite, case.name) for case in todo]
+        known = () if choice.again else programs_that_agree(results.rows.values())
+        for key, row in _shown(run_all(keys, settings, jobs, known), suite, len(todo)):
             case = cases[key[1]]
             head = {
                 "model": case.name,
                 "family": case.family,
                 **({"group": case.group} if case.group else {}),
             }
-            results.add({**head, **row, "versions": suites.versions(suite, case)})
+            whole = {**head, **row, "versions": suites.versions(suite, case)}
+            results.add(_with_comparison(whole, results.rows.get(case.name, {})))
             outcome.measured += 1
             if is_available(row) and not succeeded(row):
                 outcome.failed.append(f"{suite}:{case.name}")
         results.compact()
     return outcome
+
+
+def _with_comparison(row: Row, earlier: Row) -> Row:
+    """A row with the comparison of an earlier one of the same program and versions, if it has none."""
+    same = all(key in row and row[key] == earlier.get(key) for key in ("program", "versions"))
+    if not same or "export" in row or "export" not in earlier:
+        return row
+    return {**row, **{key: value for key, value in earlier.items() if key.startswith("export")}}
 
 
 def _shown(rows: Iterator[tuple[Key, Row]], suite: str, total: int) -> Iterator[tuple[Key, Row]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx import config as fx_config
 
 from ghn_init.errors import TraceError
 from ghn_init.tracing.guesses import Guesses
@@ -95,8 +96,23 @@ def export_program(
 def _quiet() -> Iterator[None]:
     """torch.export writes the graph so far to stderr when it fails, and warns of what its error says."""
     loggers = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
-    with unlogged(*loggers), contextlib.redirect_stderr(io.StringIO()):
+    with unlogged(*loggers), contextlib.redirect_stderr(io.StringIO()), _without_stack_traces():
         yield
+
+
+@contextlib.contextmanager
+def _without_stack_traces() -> Iterator[None]:
+    """Of each operation torch.export notes the stack of calls, which takes a sixth of its time."""
+    option = "do_not_emit_stack_traces"
+    before = getattr(fx_config, option, None)
+    if before is None:  # an older torch
+        yield
+        return
+    setattr(fx_config, option, True)
+    try:
+        yield
+    finally:
+        setattr(fx_config, option, before)
 
 
 def _leaves(program: torch.export.ExportedProgram, copied: MetaCopy, inputs: list[Tensor]) -> list[Any]:

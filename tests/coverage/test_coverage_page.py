@@ -23,7 +23,8 @@ def row(model, **fields):
 
 def test_counts_and_reasons(tmp_path):
     results = Results(tmp_path, "torchvision")
-    results.add(row("good", export="agrees"))
+    results.add(row("good", export="agrees", program="p"))
+    results.add(row("wider", program="p"))
     results.add(row("some", predicted=[1, 60], kept={"scales *it*": [1, 40, "scale"]}))
     results.add(row("bad", problems=[2, "node 1 | reaches no output", "other"], export="differs"))
     error = {"stage": "trace", "type": "TraceError", "message": "<no>", "where": "a.py:1"}
@@ -34,8 +35,8 @@ def test_counts_and_reasons(tmp_path):
     refusal = "torch.export failed on M1: RuntimeError: 3 guards on 'u0'"
     results.add(row("closed", export="fails", export_refusal=refusal))
     summary, listing = (path.read_text() for path in write_pages(tmp_path, tmp_path / "docs.md"))
-    assert "classification | 5 | 3 | 60.0% | 100.0% | 2 | 1 of 2 agree | 100% |" in summary
-    assert "| torchvision | 3 | 1 | 2 | 1 | 1 | 1 |" in summary
+    assert "classification | 6 | 4 | 66.6% | 100.0% | 3 | 2 of 3 agree | 100% |" in summary
+    assert "| torchvision | 5 | 4 | 3 | 1 | 1 | 1 | 3 | 1 of 1 |" in summary
     assert "| RuntimeError: N guards on '…' | 1 | closed |" in summary
     assert "| kept | scales \\*it\\* | 1 | 1 | `scale` of some |" in summary
     assert "| torchvision: worse | FAILED (trace): TraceError: &lt;no> |" in summary

@@ -79,6 +79,29 @@ def test_what_torch_export_does_costs_no_row(tmp_path, ghn, wrecks):
     assert not rows.keys() & {case.name for case in todo}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="forked suites")
+def test_models_of_one_program_are_compared_once(tmp_path, ghn, wrecks):
+    run(["wrecks"], tmp_path, choice=Choice("fine"), settings=Settings(ghn, export=True))
+    run(["wrecks"], tmp_path, choice=Choice("alone"), settings=Settings(ghn, export=True))
+    rows = Results(tmp_path, "wrecks").rows
+    assert rows["fine"]["program"] == rows["alone"]["program"]
+    assert "export" not in rows["alone"]
+    again = Choice("alone", again=True, uncompared=True)
+    run(["wrecks"], tmp_path, choice=again, settings=Settings(ghn, export=True))
+    assert Results(tmp_path, "wrecks").rows["alone"]["export"] == "agrees"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forked suites")
+def test_a_comparison_stays_while_the_program_does(tmp_path, ghn, wrecks):
+    run(["wrecks"], tmp_path, choice=Choice("fine"), settings=Settings(ghn, export=True))
+    results = Results(tmp_path, "wrecks")
+    run(["wrecks"], tmp_path, choice=Choice("fine", again=True), settings=Settings(ghn))
+    assert Results(tmp_path, "wrecks").rows["fine"]["export"] == "agrees"
+    results.add({**results.rows["fine"], "program": "another"})
+    run(["wrecks"], tmp_path, choice=Choice("fine", again=True), settings=Settings(ghn))
+    assert "export" not in Results(tmp_path, "wrecks").rows["fine"]
+
+
 def test_only_what_has_no_row_is_measured_unless_asked(tmp_path, ghn):
     def measured(choice):
         return run(["torchvision"], tmp_path, choice=choice, settings=Settings(ghn)).measured

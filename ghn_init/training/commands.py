@@ -21,11 +21,12 @@ from ghn_init.training.data import ImageData, Split
 from ghn_init.training.datasets import load_images
 from ghn_init.training.families import FAMILIES
 from ghn_init.training.inits import REFERENCES
+from ghn_init.training.log import LOG
 from ghn_init.training.presets import load_preset
 from ghn_init.training.report import evaluation_table, training_section
 from ghn_init.training.spaces import Architecture, held_out
 from ghn_init.training.summary import plot, table
-from ghn_init.training.trainer import LOG, load_run, train
+from ghn_init.training.trainer import load_run, train
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

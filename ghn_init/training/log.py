@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from ghn_init.errors import CheckpointError
 
 LOG = "log.jsonl"
 """Name of the file in a run's folder: one JSON object a line."""
@@ -40,7 +44,7 @@ def mean_row(recent: Sequence[StepLog], seconds: float) -> dict[str, Any]:
 
     Args:
         recent: Updates, the last one last.
-        seconds: CPU seconds since the run was started or continued.
+        seconds: CPU seconds of the run.
     """
     last = recent[-1]
     row: dict[str, Any] = {"step": last.step, "cpu_seconds": round(seconds, 1), "lr": last.lr}
@@ -49,3 +53,46 @@ def mean_row(recent: Sequence[StepLog], seconds: float) -> dict[str, Any]:
         if values:
             row[key] = round(statistics.fmean(values), 4)
     return {**row, "skipped": last.skipped}
+
+
+def append(folder: Path, row: Mapping[str, Any]) -> None:
+    """Adds a line to the log of a run.
+
+    Raises:
+        CheckpointError: It cannot be written; no checkpoint is lost by that.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder / LOG}: cannot be written ({error}); the run can go on from its last checkpoint"
+        ) from error
+
+
+def rewind(folder: Path, step: int) -> float:
+    """Takes out of the log what a run that was stopped did after its checkpoint, and half a line at its end.
+
+    Returns:
+        CPU seconds up to the last line that is kept.
+    """
+    path = folder / LOG
+    if not path.is_file():
+        return 0.0
+    text = path.read_text(encoding="utf-8", errors="replace")
+    rows = [row for row in map(_parsed, text.splitlines()) if row is not None and row["step"] <= step]
+    kept = "".join(json.dumps(row) + "\n" for row in rows)
+    if kept != text:
+        partial = folder / f".{LOG}.partial"
+        partial.write_text(kept, encoding="utf-8")
+        partial.replace(path)
+    return rows[-1]["cpu_seconds"] if rows else 0.0
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and {"step", "cpu_seconds"} <= row.keys() else None

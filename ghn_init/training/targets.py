@@ -20,6 +20,9 @@ from ghn_init.training.spaces import Architecture, Space
 
 logger = logging.getLogger("ghn_init")
 
+FAILURES = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError)
+"""What a network may raise when it is built, traced or run; it is left out then."""
+
 FIRST_FEW = 8
 """Architectures that are tried before a run in which none can be used is given up."""
 
@@ -134,7 +137,7 @@ class TargetPool:
             target = prepare_target(architecture, self._ghn, self._image_size, self._seed, self._example)
         except MissingPackageError:
             raise
-        except (GHNInitError, RuntimeError, ValueError, AssertionError) as error:
+        except (GHNInitError, *FAILURES) as error:
             self.leave_out(index, error)
             return None
         if self._size is not None:

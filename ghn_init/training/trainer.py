@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ghn_init.errors import CheckpointError
+from ghn_init.errors import CheckpointError, DataError
 from ghn_init.ghn import GHN, GHNConfig
 from ghn_init.logging import progress_bar
 from ghn_init.training.batches import Loader, Loss, as_batches, name_of, outputs
@@ -25,11 +25,11 @@ from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData
 from ghn_init.training.datasets import load_images
 from ghn_init.training.inner import inner_gradients, with_norm_penalty
-from ghn_init.training.log import LOG, StepLog, mean_row
+from ghn_init.training.log import StepLog, append, mean_row, rewind
 from ghn_init.training.order import draw
 from ghn_init.training.processes import Processes
 from ghn_init.training.spaces import Space
-from ghn_init.training.targets import TargetPool
+from ghn_init.training.targets import FAILURES, TargetPool
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -85,6 +85,7 @@ class Trainer:
         )
         self.step = 0
         self.skipped = 0
+        self.seconds = 0.0
         self._resume()
 
     # ------------------------------------------------------------ one update
@@ -138,7 +139,9 @@ class Trainer:
             try:
                 with self.processes.autocast():
                     result = inner_gradients(target, predicted, batches, config.inner_lr, loss=self.loss)
-            except RuntimeError as error:  # tracing allocates nothing and does not see every misfit
+            except DataError:
+                raise
+            except FAILURES as error:  # tracing allocates nothing and does not see every misfit
                 self.skipped += 1
                 pool.leave_out(indices[place], error)
                 continue
@@ -195,7 +198,7 @@ class Trainer:
         show = None if self.processes.is_main else False
         self.processes.begin(self.config.to_dict())
         recent: deque[StepLog] = deque(maxlen=50)
-        began = time.process_time()
+        began = time.process_time() - self.seconds
         with progress_bar(total=last, initial=self.step, desc="training the GHN", show=show) as bar:
             while self.step < last:
                 entry = self.update()
@@ -208,6 +211,7 @@ class Trainer:
                     on_step(entry)
                 if self.step % self.config.checkpoint_every == 0 or self.step == last:
                     self.save()
+        self.seconds = time.process_time() - began
         self.processes.end()
         return self.averaged()
 
@@ -253,6 +257,8 @@ class Trainer:
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.skipped = state["step"], state["skipped"]
+        if self.folder is not None and self.processes.is_main:
+            self.seconds = rewind(self.folder, self.step)
         logger.info("continuing at update %d of %d", self.step, self.config.steps)
 
     def _log(self, recent: deque[StepLog], seconds: float) -> None:
@@ -260,9 +266,7 @@ class Trainer:
         self.processes.log(row, self.step)
         if self.folder is None or not self.processes.is_main:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOG).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self.folder, row)
 
 
 def train(

@@ -13,9 +13,10 @@ import torch
 from ghn_init import GHN, CheckpointError, ConfigError
 from ghn_init.cli import main
 from ghn_init.training.config import TrainConfig
+from ghn_init.training.log import LOG
 from ghn_init.training.presets import load_preset, preset_names
 from ghn_init.training.report import training_section
-from ghn_init.training.trainer import LOG, load_run
+from ghn_init.training.trainer import load_run
 
 TINY = {
     "ghn": {"hid": 16, "layers": 1, "max_shape": [16, 16, 3, 3], "encoder": "gated_gnn"},

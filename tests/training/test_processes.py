@@ -16,8 +16,9 @@ from torch.multiprocessing.spawn import spawn
 
 from ghn_init import ConfigError
 from ghn_init.training.config import TrainConfig
+from ghn_init.training.log import LOG
 from ghn_init.training.processes import Processes
-from ghn_init.training.trainer import LOG, Trainer
+from ghn_init.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs gloo")
 

@@ -21,7 +21,8 @@ from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData, fashion_mnist
 from ghn_init.training.families import FAMILIES, Family
 from ghn_init.training.inner import inner_gradients, with_norm_penalty
-from ghn_init.training.trainer import LOG, Trainer
+from ghn_init.training.log import LOG, append, rewind
+from ghn_init.training.trainer import Trainer
 
 GHN = {"hid": 16, "layers": 1, "max_shape": [16, 16, 3, 3], "encoder": "gated_gnn"}
 
@@ -243,6 +244,67 @@ def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(tmp_path: Path
     with pytest.raises(CheckpointError, match="cannot be written"):
         trainer.save()
     assert (tmp_path / CHECKPOINT).read_bytes() == kept
+
+
+def test_a_full_disk_keeps_the_checkpoint_before_and_the_run_goes_on_from_it(tmp_path: Path, images):
+    code = (
+        "import json, resource, sys\n"
+        "from ghn_init import CheckpointError\n"
+        "from ghn_init.training.config import TrainConfig\n"
+        "from ghn_init.training.data import fashion_mnist\n"
+        "from ghn_init.training.trainer import Trainer\n"
+        "config = TrainConfig.from_dict(json.loads(sys.argv[1]))\n"
+        "trainer = Trainer(config, fashion_mnist('train', 'bundled'), sys.argv[2])\n"
+        "trainer.run(until=2)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n"
+        "    trainer.run()\n"
+        "except CheckpointError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, json.dumps(config().to_dict()), str(tmp_path)]
+    told = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ).stdout
+    assert "cannot be written" in told
+    assert "the checkpoint before it is kept" in told
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]  # nothing half-written is left
+    resumed = Trainer(config(), images, tmp_path)
+    assert resumed.step == 2
+    assert math.isfinite(resumed.update().loss)
+
+
+def test_the_log_of_a_stopped_run_goes_on_at_its_checkpoint(tmp_path: Path):
+    for step in (10, 20, 30):
+        append(tmp_path, {"step": step, "cpu_seconds": step / 2})
+    with (tmp_path / LOG).open("a") as file:
+        file.write('{"step": 40, "cpu_')
+    assert rewind(tmp_path, 25) == 10.0
+    append(tmp_path, {"step": 30, "cpu_seconds": 16.0})
+    rows = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 30]
+    (tmp_path / LOG).unlink()
+    (tmp_path / LOG).mkdir()
+    with pytest.raises(CheckpointError, match="can go on from its last checkpoint"):
+        append(tmp_path, {"step": 40})
+
+
+@pytest.mark.parametrize(
+    "failure", [KeyError("width"), ZeroDivisionError("groups"), TypeError("no such argument")]
+)
+def test_whatever_a_family_raises_is_a_counted_skip(failure: Exception, images, monkeypatch):
+    def build(args, classes, side):
+        if args["fails"]:
+            raise failure
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+
+    drawn = Family(lambda rng: {"draw": rng.random(), "fails": rng.random() < 0.5}, build)
+    monkeypatch.setitem(FAMILIES, "some", drawn)
+    trainer = Trainer(config(families={"some": 1.0}, pool=None, steps=8), images)
+    trainer.run()
+    failed = sum(trainer.pool._space[index].args["fails"] for index in range(8))
+    assert trainer.skipped == len(trainer.pool.failed) == failed
+    assert 0 < failed < 8
 
 
 @pytest.mark.parametrize(

@@ -17,24 +17,23 @@ def _test(session: nox.Session) -> None:
     """Run the tests, or those that are named behind ``--``, and write the row of CONTRIBUTING.md."""
     results = Path(session.create_tmp()) / "junit.xml"
     options = ["-m", "not slow", "--junitxml", str(results)]
-    name = session.name.partition("-")[0]
     try:
         session.run("pytest", *options, *session.posargs, env={"OMP_NUM_THREADS": "1"})
     finally:
-        session.run("python", "benchmarks/versions.py", "record", name, str(results))
+        session.run("python", "benchmarks/versions.py", "record", session.name, str(results))
 
 
-@nox.session(python="3.11")
+@nox.session(python="3.10")
 def minimum(session: nox.Session) -> None:
-    """The tests on the lowest versions that pyproject.toml declares."""
+    """The tests on the lowest versions that pyproject.toml declares, Python's too."""
     session.install("--resolution", "lowest-direct", "-e", ".[all]")
     session.install(*TOOLS)
     _test(session)
 
 
-@nox.session(python="3.11")
+@nox.session(python=["3.12", "3.13"])
 def newest(session: nox.Session) -> None:
-    """The tests on the newest versions that there are."""
+    """The tests on the newest versions that there are, on newer Pythons than that of the pinned ones."""
     session.install("--upgrade", "-e", ".[all]", *TOOLS)
     _test(session)
 

@@ -182,7 +182,8 @@ def test_show_reads_reports_and_graphs(work, capsys):
     code, shown, _ = run(capsys, "show", "out")
     assert code == 0
     assert shown.strip() == printed.split("\n\nwritten:")[0].strip()
-    run(capsys, "trace", *NET_MODEL, "--out", "net.json")
+    _, traced, _ = run(capsys, "trace", *NET_MODEL, "--out", "net.json", "--html", "net.html")
+    assert traced.endswith("\nwritten: net.json, net.html\n")
     code, shown, _ = run(capsys, "show", "net.json", "--nodes", "--picture", "net.png")
     assert code == 0
     assert "0.weight" in shown

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ghn_init.cli.errors import CommandError
 from ghn_init.cli.models import SPEC_HELP, build, build_without_weights, parse_inputs, parse_options
-from ghn_init.cli.output import tell
+from ghn_init.cli.output import tell, tell_written
 from ghn_init.graph import ArchGraph
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ def run_trace(options: argparse.Namespace) -> None:
         graph.plot(options.picture)
     if options.html:
         graph.to_html(options.html)
+    if options.format != "json":
+        tell_written(options.out, options.picture, options.html)
 
 
 def run_show(options: argparse.Namespace) -> None:
@@ -131,6 +133,7 @@ def run_show(options: argparse.Namespace) -> None:
         graph.plot(options.picture)
     if options.html:
         (report or graph).to_html(options.html)
+    tell_written(options.picture, options.html)
 
 
 def read_json(path: Path) -> Any:
@@ -164,9 +167,9 @@ def describe(graph: ArchGraph, *, nodes: bool = False) -> str:
     lines = [repr(graph), ""]
     lines += [f"  {primitive:9} {count:6}" for primitive, count in graph.type_counts.items()]
     if graph.tied:
-        lines += ["", f"  {len(graph.tied)} tied parameters share a tensor with another"]
+        lines += ["", f"  parameters tied to another: {len(graph.tied)}"]
     if graph.unreached:
-        lines += ["", f"  {len(graph.unreached)} parameters belong to no node:"]
+        lines += ["", f"  parameters that belong to no node: {len(graph.unreached)}"]
         lines += [f"    {name}: {reason}" for name, reason in graph.unreached.items()]
     if nodes:
         lines += ["", node_table(graph)]

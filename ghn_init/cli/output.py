@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -21,3 +22,14 @@ def tell(value: Any) -> None:
             rich.print(value)
             return
     print(value)
+
+
+def tell_written(*paths: str | os.PathLike[str] | None) -> None:
+    """Print which files were written, if any.
+
+    Args:
+        paths: None for one that was not asked for.
+    """
+    names = [os.fspath(path) for path in paths if path]
+    if names:
+        print(f"\nwritten: {', '.join(names)}")

@@ -18,7 +18,7 @@ from ghn_init.cli.graphs import (
     tracing_options,
 )
 from ghn_init.cli.models import SPEC_HELP, parse_inputs
-from ghn_init.cli.output import tell
+from ghn_init.cli.output import tell, tell_written
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -115,11 +115,11 @@ def run_apply(options: argparse.Namespace) -> None:
     record = {**report.to_dict(), "architecture": report.graph.to_dict()}
     (folder / REPORT_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
     tell(report)
-    print(f"\nwritten: {folder / WEIGHTS_FILE}, {folder / REPORT_FILE}")
     if options.picture:
         report.graph.plot(options.picture)
     if options.html:
         report.to_html(options.html)
+    tell_written(folder / WEIGHTS_FILE, folder / REPORT_FILE, options.picture, options.html)
 
 
 def _ghn(options: argparse.Namespace) -> Any:

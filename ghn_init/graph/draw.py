@@ -171,11 +171,11 @@ def _label(ax: Axes, x: float, y: float, node: Node, colour: str) -> None:
     else:
         shape = "×".join(map(str, node.shape)) if node.params else "×".join(map(str, node.shape[2:]))
         ax.text(x, y - 0.12, node.primitive, size=7.5, weight="bold", color=colour, **centred)
-        ax.text(x, y + 0.13, shape, size=5.5, color=colour, **centred)
+        ax.text(x, y + 0.13, shape, size=6.3, color=colour, **centred)
     where = node.place
     if where and node.primitive != "input":
-        text = where if len(where) <= 20 else "…" + where[-19:].lstrip(".")
-        ax.text(x, y + 0.385, text, size=4.6, color="#5a6b7a", bbox=PLAIN, **centred)
+        text = where if len(where) <= 18 else "…" + where[-17:].lstrip(".")
+        ax.text(x, y + 0.39, text, size=5.6, color="#3d4a56", bbox=PLAIN, **centred)
 
 
 def _draw_blocks(ax: Axes, graph: ArchGraph, layout: Layout, detailed: bool) -> None:

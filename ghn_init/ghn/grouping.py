@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ghn_init.ghn.config import GHNConfig
@@ -31,6 +31,12 @@ class Group:
     targets: list[Target] = field(default_factory=list)
     nodes: list[int] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
+
+    def extend(self, other: Group) -> None:
+        """Take in the targets of another group."""
+        self.targets.extend(other.targets)
+        self.nodes.extend(other.nodes)
+        self.owners.extend(other.owners)
 
     def part(self, indices: Iterable[int]) -> Group:
         """The group of some of the targets."""
@@ -93,13 +99,24 @@ def group_width(group: Group, config: GHNConfig) -> tuple[int, int]:
 
 
 def decoder_calls(groups: Iterable[Group], config: GHNConfig) -> Iterator[list[Group]]:
-    """Groups as decoder calls: weights cut by exact widths and joined up to a bound of memory."""
+    """Groups as decoder calls: vectors, class biases, and weights cut by widths, up to a bound of memory."""
+    vectors, class_biases = Group((max(config.max_shape[:2]), 0)), Group((config.num_classes, -1))
+    weights: list[Group] = []
+    for group in groups:
+        if group.targets[0].is_vector:
+            vectors.extend(group)
+        elif group.targets[0].kind == "class_bias":
+            class_biases.extend(group)
+        else:
+            weights.append(group)
+    yield from ([group] for group in (vectors, class_biases) if group.targets)
+    yield from _weight_calls(weights, config)
+
+
+def _weight_calls(groups: Iterable[Group], config: GHNConfig) -> Iterator[list[Group]]:
     call: list[Group] = []
     total = 0
     for group in groups:
-        if len(group.key) < 4:
-            yield [group]
-            continue
         for part in _by_width(group, config):
             elements = len(part.targets) * _decoded_elements(part, config)
             if call and total + elements > _MOST_DECODED:
@@ -111,25 +128,10 @@ def decoder_calls(groups: Iterable[Group], config: GHNConfig) -> Iterator[list[G
         yield call
 
 
-def needed_groups(call: Sequence[Group], skip: Collection[str], config: GHNConfig) -> list[Group]:
-    """The groups of a decoder call that must be decoded where some targets are not wanted.
-
-    Rows of one matrix product share its rounding, so that a target's bits would change with the rows beside
-    it: all groups of a width are decoded, or none.
-    """
-    if len(call) == 1:
-        return [group for group in call if any(target.name not in skip for target in group.targets)]
-    widths = [group_width(group, config) for group in call]
-    wanted = {
-        width
-        for group, width in zip(call, widths, strict=True)
-        if any(target.name not in skip for target in group.targets)
-    }
-    return [group for group, width in zip(call, widths, strict=True) if width in wanted]
-
-
 def _decoded_elements(group: Group, config: GHNConfig) -> int:
     out, into = group_width(group, config)
+    if group.targets[0].kind == "class_weight":
+        return (config.max_shape[0] + config.num_classes) * into
     return out * into * group.key[2] * group.key[3]
 
 

@@ -14,7 +14,7 @@ from ghn_init.ghn.decoders import DECODERS, VectorDecoder, decode_groups
 from ghn_init.ghn.embedding import NodeEmbedding
 from ghn_init.ghn.encoders import ENCODERS
 from ghn_init.ghn.fit import Fitted, fit, own_memory
-from ghn_init.ghn.grouping import Group, GroupKey, decoder_calls, group_targets, in_portions, needed_groups
+from ghn_init.ghn.grouping import Group, GroupKey, decoder_calls, group_targets, in_portions
 from ghn_init.ghn.heads import classifier_nodes
 from ghn_init.ghn.plan import Head, Plan, Target, make_targets
 from ghn_init.graph import MAX_DISTANCE, ArchGraph
@@ -150,8 +150,9 @@ class GHN(PretrainedMixin, nn.Module):
         }
         with progress_bar(total=total, **bar) as shown:
             for call in decoder_calls(groups, self.config):
-                call = needed_groups(call, left_out, self.config)
-                if not call:
+                # All of a call or nothing: rows of one product share its rounding, so that a target's bits
+                # would change with the targets beside it.
+                if all(target.name in left_out for group in call for target in group.targets):
                     continue
                 with exact:
                     decoded = decode_groups(self.decoder, self.vectors, self.config, x, call, check=True)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ghn_init.ghn import GHNConfig
-from ghn_init.ghn.decoders import DECODERS, VectorDecoder, blockwise
+from ghn_init.ghn.decoders import DECODERS, Request, VectorDecoder, blockwise
+from ghn_init.ghn.decoders.positions import positions_linear
 
 MOST = (12, 10, 5, 5)
 
@@ -94,3 +95,57 @@ def test_blockwise_linear_has_the_values_and_gradients_of_the_whole_layer(block,
     for each, x, (out, into) in zip(applied(weight, bias, *rows), rows, widths, strict=True):
         torch.testing.assert_close(each, (torch.einsum("oik,mk->moi", weight, x) + bias)[:, :out, :into])
     assert torch.autograd.gradcheck(applied, (weight, bias, *rows))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    inputs=st.lists(
+        st.tuples(st.integers(1, 9), st.integers(1, 70), st.integers(0, 30)), min_size=1, max_size=6
+    ),
+    block=st.sampled_from([1, 200, 1 << 18]),
+)
+def test_blockwise_linear_of_any_widths(inputs, block):
+    generator = torch.Generator().manual_seed(5)
+    weight, bias = (torch.randn(9, 70, *shape, generator=generator).double() for shape in ((4,), ()))
+    rows = [torch.randn(count, 4, generator=generator).double() for _, _, count in inputs]
+    whole, left = blockwise._BLOCK_ELEMENTS, [rows[i] @ weight.flatten(0, 1).T for i in range(len(rows))]
+    blockwise._BLOCK_ELEMENTS = block
+    try:
+        found = blockwise.blockwise_linear(weight, bias, [(out, into) for out, into, _ in inputs], rows)
+    finally:
+        blockwise._BLOCK_ELEMENTS = whole
+    for each, expected, (out, into, count) in zip(found, left, inputs, strict=True):
+        torch.testing.assert_close(each, (expected.view(count, 9, 70) + bias)[:, :out, :into])
+
+
+def test_positions_linear_has_the_values_and_gradients_of_the_whole_layer():
+    generator = torch.Generator().manual_seed(6)
+    weight, bias, *inputs = (
+        torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for shape in ((2, 3, 3, 4), (2, 3, 3), (2, 4), (1, 4), (3, 4))
+    )
+    crops = [(0, 3, 0, 3), (1, 2, 0, 2), (1, 3, 2, 3)]
+
+    def applied(weight, bias, *inputs):
+        return positions_linear(weight, bias, crops, inputs)
+
+    for each, x, (top, bottom, left, right) in zip(
+        applied(weight, bias, *inputs), inputs, crops, strict=True
+    ):
+        whole = torch.einsum("chwk,nk->hwnc", weight, x) + bias.permute(1, 2, 0)[:, :, None]
+        torch.testing.assert_close(each, whole[top:bottom, left:right])
+    assert torch.autograd.gradcheck(applied, (weight, bias, *inputs))
+
+
+@pytest.mark.parametrize("crop", ["centre", "top_left"])
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_requests_together_give_what_each_gives_alone(name, crop):
+    decode = decoder(name, crop)
+    requests = [
+        Request(rows(3), 12, 10, (3, 3)), Request(rows(1), 4, 1, (7, 2)), Request(rows(2), 5, 10, (1, 1)),
+        Request(rows(2), 12, 3, (1, 1), is_class=True), Request(rows(4), 5, 10, (3, 3)),
+    ]  # fmt: skip
+    for found, request in zip(decode.decode_many(requests), requests, strict=True):
+        x, out, into, kernel, is_class = request
+        alone = decode.class_weight(x, into) if is_class else decode(x, out, into, kernel)
+        torch.testing.assert_close(found, alone)

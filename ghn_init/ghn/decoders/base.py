@@ -12,12 +12,13 @@ from ghn_init.ghn.config import GHNConfig
 
 
 class Request(NamedTuple):
-    """Arguments of :meth:`WeightDecoder.forward`."""
+    """Arguments of :meth:`WeightDecoder.forward`, or those of :meth:`WeightDecoder.class_weight`."""
 
     x: Tensor
     out: int
     into: int
     kernel: tuple[int, int]
+    is_class: bool = False
 
 
 class WeightDecoder(nn.Module, ABC):
@@ -42,11 +43,16 @@ class WeightDecoder(nn.Module, ABC):
         """
 
     def decode_many(self, requests: Sequence[Request]) -> list[Tensor]:
-        """What :meth:`forward` gives for each request; a decoder may share work between them.
+        """What :meth:`forward` or :meth:`class_weight` gives for each request.
 
-        The bits of a result may depend on the requests with the same ``(out, into)``, but on no others.
+        A decoder may share work between requests; the bits of a result may depend on the others.
         """
-        return [self(*request) for request in requests]
+        return [
+            self.class_weight(request.x, request.into)
+            if request.is_class
+            else self(request.x, request.out, request.into, request.kernel)
+            for request in requests
+        ]
 
     @abstractmethod
     def last_layers(self) -> tuple[nn.Linear, ...]:

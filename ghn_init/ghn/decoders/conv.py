@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ghn_init.ghn.config import GHNConfig
 from ghn_init.ghn.decoders.base import Request, WeightDecoder, register_decoder
 from ghn_init.ghn.decoders.blockwise import blockwise_linear
+from ghn_init.ghn.decoders.positions import Crop, positions_linear
 
 
 @register_decoder("conv")
@@ -36,45 +37,48 @@ class ConvDecoder(WeightDecoder):
         return self.decode_many([Request(x, out, into, kernel)])[0]
 
     def decode_many(self, requests: Sequence[Request]) -> list[Tensor]:
-        """See :meth:`WeightDecoder.decode_many`; the last layer, which is the largest, is read only once."""
-        features = [self._features(request.x, request.kernel) for request in requests]
+        """See :meth:`WeightDecoder.decode_many`; every layer is read only once for all requests."""
+        features = self._features(requests)
         decoded = self._channels(features, [(request.out, request.into) for request in requests])
-        return [_placed(each, request.kernel) for each, request in zip(decoded, requests, strict=True)]
+        return [
+            self._class_rows(each) if request.is_class else _placed(each, request.kernel)
+            for each, request in zip(decoded, requests, strict=True)
+        ]
 
     def class_weight(self, x: Tensor, into: int) -> Tensor:
         """See :meth:`WeightDecoder.class_weight`."""
-        decoded = self._channels([self._features(x, (1, 1))], [(self._max_shape[0], into)])[0][:, 0, 0]
-        return self.classes(F.relu(decoded).transpose(1, 2)).transpose(1, 2)[..., None, None]
+        return self.decode_many([Request(x, self._max_shape[0], into, (1, 1), is_class=True)])[0]
 
     def last_layers(self) -> tuple[nn.Linear, ...]:
         """See :meth:`WeightDecoder.last_layers`."""
         return self.output, self.classes
 
-    def _features(self, x: Tensor, kernel: tuple[int, int]) -> Tensor:
-        """``(n, kh, kw, 8 hid)`` features at the positions of a kernel, at most as large as the largest."""
-        side = self._max_shape[2]
-        rows, columns = (self._crop(size) for size in kernel)
-        shape = (-1, side, side)
-        if rows == columns == slice(0, side):
-            cut = F.linear(x, self.positions.weight, self.positions.bias)
-        else:
-            weight = self.positions.weight.unflatten(0, shape)[:, rows, columns].flatten(0, 2)
-            bias = self.positions.bias.unflatten(0, shape)[:, rows, columns].flatten()
-            cut = F.linear(x, weight, bias)
-        cut = F.relu(cut).unflatten(1, (-1, rows.stop - rows.start, columns.stop - columns.start))
-        # A matrix product: of strided input, torch picks a kernel by whether the weight needs a gradient.
-        places = cut.permute(0, 2, 3, 1)
-        return F.relu(self.hidden(places.flatten(0, 2))).unflatten(0, places.shape[:3])
+    def _features(self, requests: Sequence[Request]) -> list[Tensor]:
+        """For each request ``(kh, kw, n, 8 hid)`` at the positions of its kernel, at most the largest."""
+        alike: dict[Crop, list[int]] = {}
+        for i, request in enumerate(requests):
+            alike.setdefault((*self._crop(request.kernel[0]), *self._crop(request.kernel[1])), []).append(i)
+        inputs = [torch.cat([requests[i].x for i in same]) for same in alike.values()]
+        layer, side = self.positions, self._max_shape[2]
+        weight, bias = (each.unflatten(0, (-1, side, side)) for each in (layer.weight, layer.bias))
+        places = positions_linear(weight, bias, list(alike), inputs)
+        rows = F.relu(torch.cat([each.flatten(0, 2) for each in places]))
+        features = F.relu(self.hidden(rows)).split([each.shape[:3].numel() for each in places])
+        found: dict[int, Tensor] = {}
+        for same, place, part in zip(alike.values(), places, features, strict=True):
+            parts = part.unflatten(0, place.shape[:3]).split([len(requests[i].x) for i in same], dim=2)
+            found |= zip(same, parts, strict=True)
+        return [found[i] for i in range(len(requests))]
 
-    def _crop(self, size: int) -> slice:
+    def _crop(self, size: int) -> tuple[int, int]:
         side = self._max_shape[2]
         size = min(size, side)
         if not self._centred:
-            return slice(0, size)
-        return slice(side // 2 - size // 2, side // 2 + math.ceil(size / 2))
+            return 0, size
+        return side // 2 - size // 2, side // 2 + math.ceil(size / 2)
 
     def _channels(self, features: Sequence[Tensor], widths: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """``(n, kh, kw, out, into)`` from ``(n, kh, kw, 8 hid)`` features, for each of several."""
+        """``(kh, kw, n, out, into)`` from ``(kh, kw, n, 8 hid)`` features, for each of several."""
         shape = self._max_shape[:2]
         alike = {width: [i for i, each in enumerate(widths) if each == width] for width in widths}
         joined = [torch.cat([features[i].flatten(0, 2) for i in indices]) for indices in alike.values()]
@@ -87,10 +91,14 @@ class ConvDecoder(WeightDecoder):
                 result[i] = part.unflatten(0, features[i].shape[:3])
         return [result[i] for i in range(len(features))]
 
+    def _class_rows(self, decoded: Tensor) -> Tensor:
+        """``(n, num_classes, in, 1, 1)`` from ``(1, 1, n, out, in)``."""
+        return self.classes(F.relu(decoded[0, 0]).transpose(1, 2)).transpose(1, 2)[..., None, None]
+
 
 def _placed(decoded: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """``(n, out, in, kh, kw)`` from ``(n, kh', kw', out, in)``, interpolated beyond the largest kernel."""
-    decoded = decoded.permute(0, 3, 4, 1, 2)
+    """``(n, out, in, kh, kw)`` from ``(kh', kw', n, out, in)``, interpolated beyond the largest kernel."""
+    decoded = decoded.permute(2, 3, 4, 0, 1)
     if tuple(decoded.shape[3:]) == kernel:
         return decoded
     wide = F.interpolate(decoded.flatten(0, 1), kernel, mode="bilinear")

@@ -24,7 +24,7 @@ def decode_groups(
     *,
     check: bool = False,
 ) -> list[Sequence[Tensor]]:
-    """Decode groups that are all of weights, or one group of another kind.
+    """Decode groups of one decoder call.
 
     Args:
         decoder: For weights.
@@ -44,22 +44,22 @@ def decode_groups(
     rows = [x.index_select(0, torch.tensor(group.nodes, device=x.device)) for group in groups]
     kind = groups[0].targets[0].kind
     if groups[0].targets[0].is_vector:
-        decoded = [vectors(rows[0])]
+        decoded = [vectors(each) for each in rows]
     elif kind == "class_bias":
-        decoded = [vectors.class_bias(rows[0])]
-    elif kind == "class_weight":
-        decoded = [decoder.class_weight(rows[0], group_width(groups[0], config)[1])]
+        decoded = [vectors.class_bias(each) for each in rows]
     else:
-        decoded = decoder.decode_many(
-            [
-                Request(each, *group_width(group, config), (group.key[2], group.key[3]))
-                for each, group in zip(rows, groups, strict=True)
-            ]
-        )
+        requests = [_request(each, group, config) for each, group in zip(rows, groups, strict=True)]
+        decoded = decoder.decode_many(requests)
     if check:
         for values, group in zip(decoded, groups, strict=True):
             _check_finite(values, group)
     return [_normalised(values, config, group) for values, group in zip(decoded, groups, strict=True)]
+
+
+def _request(x: Tensor, group: Group, config: GHNConfig) -> Request:
+    if group.targets[0].kind == "class_weight":
+        return Request(x, config.max_shape[0], group_width(group, config)[1], (1, 1), is_class=True)
+    return Request(x, *group_width(group, config), (group.key[2], group.key[3]))
 
 
 def _normalised(decoded: Tensor, config: GHNConfig, group: Group) -> Sequence[Tensor]:

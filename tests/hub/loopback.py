@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -233,9 +234,24 @@ class _Handler(BaseHTTPRequestHandler):
             {"id": repo_id, "modelId": repo_id, "sha": sha, "siblings": siblings, "private": repo.private},
         )
 
-    def tree(self, repo_id: str, ref: str) -> None:
+    def tree(self, repo_id: str, ref: str, under: str = "") -> None:
         repo, sha = self._commit(repo_id, ref)
-        raise _Answer(200, [_entry(name, data) for name, data in sorted(repo.commits[sha].items())])
+        start = f"{under}/" if under else ""
+        files = {name: data for name, data in repo.commits[sha].items() if name.startswith(start)}
+        if under and not files:
+            raise _Answer(404, {"error": f"{under} does not exist"}, "EntryNotFound")
+        folders = {str(folder) for name in files for folder in PurePosixPath(name).parents}
+        entries = [_folder(name) for name in sorted(folders) if name != "." and name.startswith(start)]
+        entries += [_entry(name, data) for name, data in sorted(files.items())]
+        if self.query.get("recursive", [""])[0].lower() != "true":
+            entries = [each for each in entries if "/" not in each["path"][len(start) :]]
+        raise _Answer(200, entries)
+
+    def paths(self, repo_id: str, ref: str) -> None:
+        repo, sha = self._commit(repo_id, ref)
+        asked = parse_qs(self.body.decode()).get("paths", [])
+        files = repo.commits[sha]
+        raise _Answer(200, [_entry(name, files[name]) for name in asked if name in files])
 
     def resolve(self, repo_id: str, ref: str, name: str) -> None:
         repo, sha = self._commit(repo_id, ref)
@@ -350,6 +366,12 @@ _ROUTES: list[tuple[str, Callable[..., None]]] = [
     (rf"GET /api/models/{_ID}", _Handler.info),
     (rf"GET /api/models/{_ID}/revision/(?P<ref>.+)", _Handler.info),
     (rf"GET /api/models/{_ID}/tree/(?P<ref>.+)", _Handler.tree),
+    (rf"GET /api/datasets/{_ID}", _Handler.info),
+    (rf"GET /api/datasets/{_ID}/revision/(?P<ref>.+)", _Handler.info),
+    (rf"GET /api/datasets/{_ID}/tree/(?P<ref>[^/]+)", _Handler.tree),
+    (rf"GET /api/datasets/{_ID}/tree/(?P<ref>[^/]+)/(?P<under>.+)", _Handler.tree),
+    (rf"POST /api/datasets/{_ID}/paths-info/(?P<ref>.+)", _Handler.paths),
+    (rf"(?:HEAD|GET) /datasets/{_ID}/resolve/(?P<ref>[^/]+|refs/pr/\d+)/(?P<name>.+)", _Handler.resolve),
     (rf"POST /api/models/{_ID}/(?:branch|tag)/(?P<name>.+)", _Handler.ref),
     (rf"POST /api/models/{_ID}/preupload/(?P<ref>.+)", _Handler.preupload),
     (rf"POST /api/models/{_ID}/commit/(?P<ref>.+)", _Handler.commit),
@@ -357,6 +379,10 @@ _ROUTES: list[tuple[str, Callable[..., None]]] = [
     (r"PUT /lfs/(?P<oid>\w+)", _Handler.lfs_put),
     (rf"(?:HEAD|GET) /{_ID}/resolve/(?P<ref>[^/]+|refs/pr/\d+)/(?P<name>.+)", _Handler.resolve),
 ]
+
+
+def _folder(name: str) -> dict[str, Any]:
+    return {"type": "directory", "path": name, "size": 0, "oid": _git_sha1(name.encode())}
 
 
 def _entry(name: str, data: bytes) -> dict[str, Any]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import struct
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hub.loopback import LoopbackHub
 from PIL import Image
 
 from ghn_init import DataError
-from ghn_init.training.data import ImageData
+from ghn_init.training.data import ImageData, fashion_mnist
 from ghn_init.training.datasets import load_images
 from ghn_init.training.fractals import fractals
 
@@ -94,6 +100,61 @@ def test_a_set_of_the_hub_is_read(folder: Path):
     assert len(load_images(f"hub:{folder}", "test")) == 2
     with pytest.raises(DataError, match="cannot be loaded"):
         load_images(f"hub:{folder / 'train' / 'cat' / 'nothing'}")
+
+
+def test_a_set_is_fetched_from_a_hub_and_validation_stands_in_for_test(folder: Path):
+    pytest.importorskip("datasets")
+    names = {path.relative_to(folder): path for path in folder.rglob("*.png")}
+    files = {str(name).replace("test/", "validation/"): path.read_bytes() for name, path in names.items()}
+    code = (
+        "from ghn_init.training.datasets import load_images\n"
+        "train, test = load_images('hub:me/pets'), load_images('hub:me/pets', 'test')\n"
+        "print(tuple(train.images.shape), train.classes, train.labels.tolist(), len(test))\n"
+        "for name in ('me/none', 'me/pets', 'me/text'):\n"
+        "    try:\n"
+        "        load_images(f'hub:{name}', 'train' if name != 'me/pets' else 'training')\n"
+        "    except ValueError as error:\n"
+        "        print(type(error).__name__, str(error).splitlines()[0])\n"
+    )
+    with LoopbackHub() as hub, tempfile.TemporaryDirectory() as home:
+        hub.add("me/pets", files)
+        hub.add("me/text", {"train.csv": b"text,label\nhello,1\n"})
+        environment = {**os.environ, **hub.environment(home), "HF_DATASETS_CACHE": f"{home}/datasets"}
+        environment |= {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, "-c", code]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    lines = told.splitlines()
+    assert lines[0] == "(6, 3, 32, 32) ('cat', 'dog') [0, 0, 0, 1, 1, 1] 2"
+    assert lines[1].startswith("DataError hub:me/none: cannot be loaded (DatasetNotFoundError")
+    assert lines[2].startswith("DataError unknown split 'training'")
+    assert lines[3].startswith("DataError hub:me/text: no Image column among text, label")
+
+
+def test_fashion_mnist_of_torchvision_is_that_of_its_files(tmp_path: Path):
+    full = fashion_mnist("test")
+    if len(full) != 10_000:
+        pytest.skip("needs the files of Fashion-MNIST")
+    (tmp_path / "FashionMNIST").mkdir()
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir()
+    for path in Path(full.source).glob("*ubyte*"):
+        opened = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        (raw / path.name.removesuffix(".gz")).write_bytes(opened)
+    found = load_images("torchvision:FashionMNIST", "test", tmp_path)
+    assert torch.equal(found.images, full.images)
+    assert torch.equal(found.labels, full.labels)
+    assert found.classes[1:] == full.classes[1:]
+
+
+def test_empty_splits_are_refused(tmp_path: Path):
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match="cat"):
+        load_images(f"folder:{tmp_path}")
+    (tmp_path / "train" / "cat").rmdir()
+    with pytest.raises(DataError, match="Couldn't find any class folder"):
+        load_images(f"folder:{tmp_path}")
+    with pytest.raises(DataError, match="the set is empty"):
+        fashion_mnist("train", "bundled").head(0)
 
 
 def test_what_is_no_set_of_labelled_images_is_refused(folder: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -173,7 +174,8 @@ SUMMARY = "coverage.md"
 
 
 def _line(row: Row) -> list[str]:
-    seconds = f"{sum(spent for stage, spent in row.get('seconds', {}).items() if stage != 'export'):.1f}"
+    stages = row.get("seconds", {})
+    seconds = f"{math.fsum(stages[stage] for stage in stages if stage != 'export'):.1f}"
     memory = str(row.get("memory_mb", ""))
     first = [row["model"], row["family"]]
     if "elements" not in row:

@@ -47,7 +47,8 @@ class Choice:
             return True
         if not succeeded(row):
             return self.failed
-        return self.uncompared and "export" not in row and row.get("program") not in compared
+        known = "program" in row and ("export" in row or row["program"] in compared)
+        return self.uncompared and not known
 
     @property
     def is_whole(self) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ghn_init.tracing.inputs_patterns import BATCH, pattern_shapes
 
 LENGTH = 16
+_REDUCTIONS = (1, 2, 4)
 # Image sizes by how many models take them; the fully convolutional ones take the first.
 _SIDES: dict[int, tuple[int | tuple[int, ...], ...]] = {
     1: (64, 256, 1024, 16000),
@@ -21,6 +22,7 @@ _SIDES: dict[int, tuple[int | tuple[int, ...], ...]] = {
 _STEPS = ("t", "timestep", "timesteps", "time", "time_step", "noise_level", "sigma", "ts", "step")
 _LABELS = ("y", "label", "labels", "class_labels", "classes", "target")
 _LENGTHS = ("lengths", "length", "x_lens", "input_lengths", "seq_lens", "src_lengths")
+_IDS = ("tokens", "input_ids", "token_ids", "ids", "idx")
 _MASKS = ("mask", "attention_mask", "padding_mask", "src_key_padding_mask", "key_padding_mask")
 
 
@@ -39,10 +41,18 @@ def first_layers(model: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def from_layers(model: nn.Module) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Arguments for the forward: its main input from the first layer, the others by their names."""
-    layer = next(first_layers(model), None)
-    shapes = _free_shapes(model) if layer is None else _layer_shapes(layer)
+def from_layers(
+    model: nn.Module, layer: nn.Module | None = None
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Arguments for the forward: its main input from a layer, the others by their names.
+
+    Args:
+        model: The model.
+        layer: The one that its main input goes to; by default the first that is registered.
+    """
+    if layer is None:
+        layer = next(first_layers(model), None)
+    shapes = _free_shapes(model) if layer is None else [*_layer_shapes(layer), *_table_shapes(model, layer)]
     rearranged = () if layer is None else pattern_shapes(model, layer, _SIDES)
     for shape, whole in (*((shape, False) for shape in rearranged), *shapes):
         main = (
@@ -90,6 +100,20 @@ def _layer_shapes(module: nn.Module) -> list[tuple[tuple[int, ...], bool]]:
     return []
 
 
+def _table_shapes(model: nn.Module, layer: nn.Module) -> Iterator[tuple[tuple[int, ...], bool]]:
+    """Lengths that a table of positions demands, which is as wide as the first one-dimensional convolution.
+
+    What stands between the input and the table may halve the length once or twice.
+    """
+    if not isinstance(layer, nn.Conv1d):
+        return
+    tables = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dim() in (2, 3)]
+    for rows in dict.fromkeys(
+        table.shape[-2] for table in tables if table.shape[-1] == layer.out_channels != table.shape[-2]
+    ):
+        yield from (((BATCH, layer.in_channels, rows * factor), False) for factor in _REDUCTIONS)
+
+
 def _free_shapes(model: nn.Module) -> list[tuple[tuple[int, ...], bool]]:
     """Inputs for a model that only has parameters of its own: what could multiply one of them."""
     shapes = [tuple(parameter.shape) for parameter in model.parameters()]
@@ -123,6 +147,8 @@ def _companion(name: str, main: Tensor) -> Tensor:
         return torch.zeros(BATCH, dtype=torch.long)
     if name in _LENGTHS:
         return torch.full((BATCH,), main.shape[1] if main.dim() > 1 else 1, dtype=torch.long)
+    if name in _IDS:
+        return torch.zeros(BATCH, LENGTH, dtype=torch.long)
     if name in _MASKS:
         return torch.ones(main.shape[:2], dtype=torch.bool)
     if name == "edge_index":

@@ -99,9 +99,11 @@ class Recorder(TorchFunctionMode):
         if name in ("is_meta", "is_cpu"):
             return name == "is_cpu"
         value = func(tensor)
-        if isinstance(value, Tensor):
-            return self.call(getattr, (tensor, name), {})
-        return value
+        if not isinstance(value, Tensor):
+            return value
+        if transforming():
+            return call_inside(self, getattr, (tensor, name), {})
+        return self.call(getattr, (tensor, name), {})
 
     def link(self, tensor: Tensor) -> Binding:
         """The tensor's binding, with a node, brought up to date with in-place writes through other views.

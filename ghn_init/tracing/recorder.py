@@ -19,6 +19,7 @@ from ghn_init.tracing.leaf import Substitute, advice, put_leaves
 from ghn_init.tracing.meta_copy import MetaCopy, make_meta_copy
 from ghn_init.tracing.mode import Recorder
 from ghn_init.tracing.switches import deep_stack, uncompiled, unlogged, unscripted
+from ghn_init.tracing.transforms import transforms_end
 from ghn_init.tracing.values import Binding, StandIns, bind, map_tensors, tensors_in
 
 logger = logging.getLogger("ghn_init")
@@ -57,6 +58,14 @@ class Recording:
     name: str = ""
     inputs: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     stopped: str = ""
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether an operation takes a parameter."""
+        taken = [
+            node for node in self.graph.nodes if node.op == "get_attr" and node.target in self.parameters
+        ]
+        return any(node.users for node in taken)
 
 
 def record(
@@ -254,11 +263,12 @@ def _prune(graph: fx.Graph) -> None:
 
 @contextmanager
 def plain_state() -> Iterator[None]:
-    """No gradients, autocast, inference mode or collector, a deep stack; generators as before afterwards."""
+    """No gradients, autocast, inference mode or collector; generators and transforms as before afterwards."""
     with (
         deep_stack(),
         collector_paused(),
         own_generators(0),
+        transforms_end(),
         torch.inference_mode(False),
         torch.no_grad(),
         torch.autocast("cpu", enabled=False),

@@ -15,6 +15,7 @@ import torch
 
 from ghn_init.errors import TraceError
 from ghn_init.tracing.rules.registry import autograd_functions
+from ghn_init.tracing.scripted import as_python
 
 _CALL_SCRIPTED = torch.jit.ScriptFunction.__call__
 _DEEPER = 4
@@ -77,12 +78,16 @@ def _make_eager() -> AbstractContextManager[Any]:
 def _make_guard() -> Iterator[None]:
     def call(function: Any, *args: Any, **kwargs: Any) -> Any:
         stack = _stacks.get(threading.get_ident())
-        if stack is not None:
+        if stack is None:
+            return _CALL_SCRIPTED(function, *args, **kwargs)
+        try:
+            python = as_python(function)
+        except (SyntaxError, NameError) as error:
             raise TraceError(
-                f"Module {stack[-1]!r} calls the scripted function {function.name!r}: it cannot be recorded. "
-                "Set PYTORCH_JIT=0 before torch is imported, and it stays eager."
-            )
-        return _CALL_SCRIPTED(function, *args, **kwargs)
+                f"Module {stack[-1]!r} calls the scripted function {function.name!r}: it cannot be recorded, "
+                f"for {error}. Set PYTORCH_JIT=0 before torch is imported, and it stays eager."
+            ) from error
+        return python(*args, **kwargs)
 
     functions = autograd_functions()
     forwards = [function.__dict__.get("forward") for function in functions]
@@ -149,7 +154,7 @@ def uncompiled() -> AbstractContextManager[None]:
 
 @contextmanager
 def unscripted(stack: list[str]) -> Iterator[None]:
-    """Scripted functions raise in this thread: a torch-function mode would see only parts of what they do.
+    """Scripted functions run as Python in this thread: a torch-function mode would see only parts of them.
 
     Args:
         stack: Paths of the modules whose forward is running, outermost first.

@@ -17,6 +17,7 @@ from ghn_init.tracing.checks import check_traceable, closed
 from ghn_init.tracing.exported import export
 from ghn_init.tracing.guesses import EndlessError
 from ghn_init.tracing.inputs import Inputs, candidate_inputs, given_inputs, no_inputs
+from ghn_init.tracing.inputs_layers import from_layers
 from ghn_init.tracing.leaf import Leaves, Substitute, find_leaves, inside
 from ghn_init.tracing.lower import lower
 from ghn_init.tracing.partial import Attempt, Partial, brief, closed_parts, nothing_reached, record_partly
@@ -183,6 +184,25 @@ def _fullest(
     return recording
 
 
+def _from_first_layer(
+    model: nn.Module, failures: list[TraceError], attempt: Callable[[Inputs], Recording]
+) -> Recording | None:
+    """A recording on inputs for the layers at which others failed before any other layer had run."""
+    tried: set[str] = set()
+    while failures:
+        partial = failures.pop(0).partial
+        if partial is None or partial.stopped in tried or partial.has_layers:
+            continue
+        tried.add(partial.stopped)
+        layer = model.get_submodule(partial.stopped)
+        for inputs in from_layers(model, layer) if layer is not model else ():
+            try:
+                return attempt(inputs)
+            except TraceError as error:
+                failures.append(error)
+    return None
+
+
 def _first_success(
     model: nn.Module,
     methods: list[str],
@@ -216,7 +236,12 @@ def _first_success(
             continue
         logger.info("Recorded %s by %s, for the recorder failed: %s", type(model).__name__, name, first)
         return recording
-    if given or len(failures) == 1 or not isinstance(first, InputError):
+    if given:
+        raise first
+    found = _from_first_layer(model, [error for _, error in failures], attempt)
+    if found is not None:
+        return found
+    if len(failures) == 1 or not isinstance(first, InputError):
         raise first
     raise InputError(
         f"{type(model).__name__}.forward failed on each of {len(failures)} inputs tried. The first: {first}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -22,6 +23,16 @@ def transforming() -> bool:
     return _functorch.peek_interpreter_stack() is not None
 
 
+@contextmanager
+def transforms_end() -> Iterator[None]:
+    """Transforms that were begun in the block and run at its end, as where one failed, are ended."""
+    depth = _functorch.get_dynamic_layer_stack_depth()
+    try:
+        yield
+    finally:
+        _functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
+
+
 def call_inside(
     recorder: Recorder, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -30,6 +41,7 @@ def call_inside(
         # As it is computed there: batching adds the bias in a step of its own.
         product = call_inside(recorder, func, args[:2], {})
         return call_inside(recorder, torch.add, (product, args[2]), {})
+    args, kwargs = _without_values(recorder, (args, kwargs))
     result = func(*args, **kwargs)
     outputs = [_inner(tensor) for tensor in tensors_in(result)]
     if any(recorder.stand_ins.made(tensor) and binding_of(tensor) is None for tensor in outputs):
@@ -41,6 +53,27 @@ def call_inside(
             bind(tensor, Binding(node, recorder.time, known=False))
             recorder.inside[storage_key(tensor)] = tensor
     return result
+
+
+def _without_values(recorder: Recorder, operands: Any) -> Any:
+    """The operands, those with values as stand-ins where they meet others without."""
+    inner = [_inner(tensor) for tensor in tensors_in(operands)]
+    if len({recorder.stand_ins.made(tensor) for tensor in inner}) < 2:
+        return operands
+
+    def stand_in(tensor: Tensor) -> Tensor:
+        if _functorch.is_batchedtensor(tensor):
+            inside = stand_in(_functorch.get_unwrapped(tensor))
+            level = _functorch.maybe_get_level(tensor)
+            return _functorch._add_batch_dim(inside, _functorch.maybe_get_bdim(tensor), level)
+        if _functorch.is_functorch_wrapped_tensor(tensor) or recorder.stand_ins.made(tensor):
+            return tensor
+        link = recorder.link(tensor)
+        twin = recorder.stand_ins.like(tensor)
+        bind(twin, Binding(link.node, link.time, known=False))
+        return twin
+
+    return map_tensors(operands, stand_in)
 
 
 def _batching() -> bool:

@@ -166,3 +166,42 @@ def test_given_inputs_without_tensors_are_told() -> None:
     for nothing in ((), {}, [], 3, {"x": None}):
         with pytest.raises(InputError, match="holds no tensor"):
             given_inputs(nothing)
+
+
+class HeadFirst(nn.Module):
+    """Registers its head before the layer that its input goes to."""
+
+    def __init__(self, first: nn.Module) -> None:
+        super().__init__()
+        self.head, self.first = nn.Linear(8, 3), first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.first(x))
+
+
+@pytest.mark.parametrize(
+    "first", [nn.Linear(5, 8), nn.Embedding(20, 8), nn.Sequential(nn.LayerNorm(5), nn.Linear(5, 8))]
+)
+def test_the_layer_that_runs_first_tells_the_input(first):
+    graph = ghn_init.trace(HeadFirst(first))
+    assert set(graph.slots) == {name for name, _ in HeadFirst(first).named_parameters()}
+
+
+class Speech(nn.Module):
+    """Two convolutions, a table of positions that checks the length, and a decoder of tokens."""
+
+    def __init__(self, positions: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(20, 16, 3, padding=1), nn.Conv1d(16, 16, 3, 2, 1)
+        self.register_buffer("positions", torch.zeros(positions, 16))
+        self.embed, self.attention = nn.Embedding(30, 16), nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, mel: Tensor, tokens: Tensor) -> Tensor:
+        x = self.second(self.first(mel)).transpose(1, 2)
+        assert x.shape[1:] == self.positions.shape, "wrong length"
+        x = x + self.positions
+        return self.attention(self.embed(tokens), x, x)[0]
+
+
+def test_a_table_of_positions_tells_the_length():
+    assert ghn_init.trace(Speech(50)).unreached == {}

@@ -344,3 +344,20 @@ def test_ten_thousand_nodes_are_lowered() -> None:
     assert lowered.type_counts["msa"] == blocks
     assert len(lowered.edges) == 5 * blocks
     assert lowered.unreached == {}
+
+
+class Spiking(nn.Module):
+    """Neurons that fire above a threshold; their spikes are scaled by a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.factor = nn.Linear(4, 4), nn.Linear(4, 2), nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second((self.first(x) > 1).float() * self.factor)
+
+
+def test_spikes_carry_what_they_are_made_of() -> None:
+    graph = lower(record(Spiking(), (torch.zeros(2, 4),)))
+    assert list(graph.unreached) == ["factor"]
+    assert graph.distances()[graph.slots["first.bias"], graph.slots["second.weight"]] == 1

@@ -130,7 +130,7 @@ def multiply_flows(call: Call, left: Flow, right: Flow) -> Flow:
     if left.live and right.live:
         return _gate(call, left, right)
     if not left.live and not right.live:
-        return merge((left, right))
+        return _scaled_choice(call, left, right) or merge((left, right))
     value, other = (left, right) if left.live else (right, left)
     if not other.is_param:
         return value
@@ -139,6 +139,15 @@ def multiply_flows(call: Call, left: Flow, right: Flow) -> Flow:
         return _norm_weight(call, value, other, names[0])
     call.builder.keep(other.params, _scale_reason(call))
     return Flow(sources=value.sources, kind=value.kind)
+
+
+def _scaled_choice(call: Call, left: Flow, right: Flow) -> Flow | None:
+    """What whole numbers or truth values carry, such as spikes, if a parameter of one number scales them."""
+    value, scale = (left, right) if right.params else (right, left)
+    if value.params or not value.indices or any(call.builder.numel(name) > 1 for name in scale.params):
+        return None
+    call.builder.keep(scale.params, _scale_reason(call))
+    return value
 
 
 def _norm_weight(call: Call, value: Flow, weight: Flow, name: str) -> Flow:

@@ -149,7 +149,7 @@ def _without_us(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _tell(request: Request) -> None:
-    if not request.served and _is_first():
+    if not (request.served or request.complete) and _is_first():
         logging.getLogger("ghn_init").warning(
             "nothing was initialised: the script built no model with a constructor of timm or "
             "transformers; call ghn_init.apply(model) in it"

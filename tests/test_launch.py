@@ -214,6 +214,22 @@ def test_a_script_that_builds_nothing_is_told(folder):
     assert "nothing was initialised" in launch(folder, "nothing.py").stderr
 
 
+def test_a_script_whose_checkpoint_gives_everything_is_told_so(folder):
+    write(
+        folder,
+        "complete.py",
+        """
+        from transformers import BertConfig, BertForSequenceClassification
+        sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=20)
+        BertForSequenceClassification(BertConfig(**sizes), ghn_init=False).save_pretrained("bert")
+        BertForSequenceClassification.from_pretrained("bert")
+        """,
+    )
+    told = launch(folder, "complete.py").stderr
+    assert "the checkpoint gives every parameter of BertForSequenceClassification" in told
+    assert "nothing was initialised" not in told
+
+
 def test_the_scripts_own_wish_wins(folder):
     write(
         folder,

@@ -29,12 +29,14 @@ class Request:
 
     Attributes:
         served: Class names of the models that were initialised for it.
+        complete: Class names of those to which nothing was left to do: a checkpoint gave every parameter.
     """
 
     def __init__(self, ghn: GHNSpec, explicit: bool) -> None:
         self.ghn = ghn
         self.explicit = explicit
         self.served: list[str] = []
+        self.complete: list[str] = []
 
 
 _request: ContextVar[Request | None] = ContextVar("ghn_init_request", default=None)
@@ -176,6 +178,7 @@ class Construction:
             return
         names = self._writable(model, only)
         if not names:
+            self.request.complete.append(type(model).__name__)
             return
         parameters = dict(model.named_parameters(remove_duplicate=False))
         if all(parameters[name].is_meta for name in names) and not _is_offloaded(model):
@@ -207,6 +210,8 @@ class Construction:
         """
         if not self.covers(model):
             self.initialise(model, only)
+        elif self.report is None:
+            self.request.complete.append(type(model).__name__)
         if self.report is not None:
             from ghn_init.report import remember, report_of
 

@@ -32,7 +32,7 @@ _logger = logging.getLogger("ghn_init")
 _bars: bool | None = None  # what the program asked for; None: nothing
 
 
-class _Handler(logging.StreamHandler[Any]):
+class _Handler(logging.StreamHandler):  # a type with a parameter only since Python 3.11
     """Writes to what is ``sys.stderr`` now, unless the program has set up logging itself."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -76,7 +76,10 @@ class Trainer:
             self.ghn = GHN(GHNConfig.from_dict({**config.ghn, "num_classes": outputs(self.data, config)}))
         self.processes = Processes(accelerator)
         self.ghn.to(self.processes.device)
-        self.optimizer = torch.optim.Adam(self.ghn.parameters(), config.lr, weight_decay=config.weight_decay)
+        fused = self.processes.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam(
+            self.ghn.parameters(), config.lr, weight_decay=config.weight_decay, fused=fused
+        )
         self.average = copy_state(self.ghn.state_dict())
         space = Space(config.families, config.seed)
         self.pool, self._small = (

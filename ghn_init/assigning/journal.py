@@ -159,8 +159,8 @@ class Journal:
         """Position to which :meth:`rollback` can return."""
         return len(self._undo)
 
-    def rollback(self, mark: int = 0) -> None:
-        """Restore everything saved since ``mark``, newest first.
+    def rollback(self, mark: int | None = None) -> None:
+        """Restore everything saved since ``mark``, newest first; without it all, and what waits.
 
         What goes wrong meanwhile is raised only after all that can be restored is restored; a step
         cut short by an interrupt is done again.
@@ -168,14 +168,15 @@ class Journal:
         Raises:
             AssignError: Something could not be restored.
         """
-        if not mark:
+        # Of what one target saves nothing waits: a target that refuses takes no other's value with it.
+        if mark is None:
             self._deferred.clear()
         interrupt: BaseException | None = None
         failures: list[BaseException] = []
         patience = _PATIENCE
         while True:
             try:
-                self._put_back(mark, failures)
+                self._put_back(mark or 0, failures)
                 break
             except BaseException as error:  # noqa: BLE001 - an interrupt: the rest must still be restored
                 interrupt, patience = error, patience - 1

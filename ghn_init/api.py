@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,10 +18,11 @@ from ghn_init.assign import Journal, agreeing, bind, own_value, write
 from ghn_init.blending import Blend, blended
 from ghn_init.default import resolve_ghn
 from ghn_init.ghn import GHN
-from ghn_init.ghn.plan import Head
+from ghn_init.ghn.plan import Head, Plan
 from ghn_init.graph import ArchGraph
 from ghn_init.isolation import Surroundings, own_generators, plain_settings
-from ghn_init.report import GHNSource, InitReport, by_reason, remember, remembered
+from ghn_init.report import GHNSource, InitReport, Response, by_reason, remember, remembered
+from ghn_init.response import Far, measure_response
 from ghn_init.tensor_statistics import changes, measure_parameters
 from ghn_init.tracing.leaf import Leaves
 from ghn_init.tracing.trace import Method, OnUntraceable, trace
@@ -47,6 +48,7 @@ def apply(
     method: Method = "auto",
     leaf: Leaves = None,
     on_untraceable: OnUntraceable = "raise",
+    far: Far = "ignore",
     device: torch.device | str | int | None = None,
     statistics: bool = False,
     **hub: Any,
@@ -79,6 +81,10 @@ def apply(
         leaf: Modules that tracing does not enter, as for :func:`ghn_init.trace`.
         on_untraceable: ``keep`` initialises what tracing reached; the rest keeps its values and is listed
             with the error.
+        far: What to do with an image classifier that is far from what the GHN was trained on, as told by what
+            its prediction makes of a few synthetic images (:func:`ghn_init.response.measure_response`; a copy
+            of the model is run on them): ``ignore`` does not look, ``warn`` says so in the log, ``keep``
+            leaves the model as it is, too.
         device: Where a GHN that is loaded here runs; a GHN passed as an object stays where it is.
         statistics: Measure every parameter before and after, for :attr:`InitReport.statistics` and the
             pictures of :meth:`InitReport.to_html`. What is written is the same.
@@ -102,9 +108,9 @@ def apply(
         with plain_settings(), own_generators(seed):
             with clock("trace"):
                 graph = graph or _graph_of(inner, loaded, example_inputs, method, leaf, on_untraceable)
+            response = _response(inner, loaded, graph, example_inputs, seed, far, clock)
             with clock("plan"):
-                left_out = names_left_out(inner, graph, only)
-                plan = loaded.plan(graph, head=head, skip=left_out)
+                left_out, plan = _planned(inner, loaded, graph, head, only, response, far)
                 binding = bind(inner, plan.predicted, materialize=materialize)
                 ballot.compare(lambda: (_fingerprint(loaded), graph.to_dict(), plan, seed, mixture))
             measured = [measure_parameters(inner)] if statistics else []
@@ -126,6 +132,7 @@ def apply(
                 notes=notes(inner, outcome),
                 model=type(inner).__name__,
                 statistics=changes(*measured) if statistics else {},
+                response=response,
             )
         _log(report, asked=left_out)
         journal.save_step(remembered(inner))
@@ -207,6 +214,31 @@ def _graph_of(
     )
 
 
+def _response(
+    model: nn.Module, ghn: GHN, graph: ArchGraph, example_inputs: Any, seed: int, far: Far, clock: Clock
+) -> Response | None:
+    with clock("response") if far != "ignore" else nullcontext(), _evaluating(ghn):
+        return measure_response(model, ghn, graph, example_inputs, seed, far)
+
+
+def _planned(
+    model: nn.Module,
+    ghn: GHN,
+    graph: ArchGraph,
+    head: Head,
+    only: Only,
+    response: Response | None,
+    far: Far,
+) -> tuple[frozenset[str], Plan]:
+    """What is left out and what is planned: everything and nothing of a far model that is to be kept."""
+    left_out = names_left_out(model, graph, only)
+    if far != "keep" or response is None or not response.is_far:
+        return left_out, ghn.plan(graph, head=head, skip=left_out)
+    return frozenset(graph.slots), Plan(
+        {}, dict.fromkeys(graph.slots, f"far from the GHN's training: {response}")
+    )
+
+
 def _fingerprint(ghn: GHN) -> tuple[object, ...]:
     """Equal for two GHNs, on any devices, that are built alike and begin with the same numbers."""
     return ghn.config, [parameter.flatten()[:8].tolist() for parameter in ghn.parameters()]
@@ -229,3 +261,9 @@ def _log(report: InitReport, asked: Collection[str]) -> None:
     lines = by_reason({**unasked, **report.skipped})
     if lines:
         logger.warning("%s: these parameters keep the model's own values: %s", report.model, "; ".join(lines))
+    if report.response is not None and report.response.is_far:
+        logger.warning(
+            "%s is far from what %s was trained on (%s): the prediction is likely no better than chance%s",
+            *(report.model, report.ghn, report.response),
+            " and may train worse than the model's own init" if report.predicted else "; nothing was written",
+        )

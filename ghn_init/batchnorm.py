@@ -79,6 +79,17 @@ def calibrate_batchnorm(
     return [path for path, layer in layers.items() if layer in seen]
 
 
+def use_batch_statistics(module: nn.Module) -> None:
+    """Lets every batch norm normalise by its batch, in training and evaluation alike, and keep no statistics.
+
+    A GHN predicts no running statistics; they are counted afterwards (:func:`calibrate_batchnorm`).
+    """
+    for child in module.modules():
+        if isinstance(child, _NormBase) and child.track_running_stats:
+            child.track_running_stats = False
+            child.running_mean = child.running_var = child.num_batches_tracked = None
+
+
 def _plain_forward(model: nn.Module, device: torch.device | str | None) -> Forward:
     where = torch.device(device) if device is not None else next(model.parameters()).device
     parameters = inspect.signature(model.forward).parameters

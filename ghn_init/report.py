@@ -31,6 +31,27 @@ class GHNSource(NamedTuple):
         return f"{self.id or 'a GHN object'}{f'@{self.commit[:7]}' if self.commit else ''}"
 
 
+class Response(NamedTuple):
+    """What a prediction makes of synthetic images.
+
+    Attributes:
+        value: Mutual information between the image and its predicted class, as a share of the largest
+            possible: 0 where all images get the same classes or none has any confidence.
+        floor: Smallest value of a network that the GHN knows (``response_floor`` of its configuration).
+    """
+
+    value: float
+    floor: float
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the network is far from what the GHN was trained on."""
+        return not self.value >= self.floor
+
+    def __str__(self) -> str:
+        return f"response {self.value:.2f} to synthetic images, floor {self.floor:.2f}"
+
+
 @dataclass(frozen=True, eq=False)
 class InitReport:
     """What :func:`ghn_init.apply` did. Each parameter of the model is in exactly one of the first three.
@@ -49,6 +70,8 @@ class InitReport:
         model: What the model is called.
         statistics: Parameter name → its values before and after, where :func:`ghn_init.apply` was asked for
             them; of a tied parameter under its first name.
+        response: What the prediction made of synthetic images, where :func:`ghn_init.apply` was asked to look
+            (``far=``) and it could be told.
     """
 
     predicted: Mapping[str, int]
@@ -62,6 +85,7 @@ class InitReport:
     tied: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
     statistics: Mapping[str, Change] = field(default_factory=dict)
+    response: Response | None = None
 
     @property
     def seconds(self) -> float:
@@ -85,6 +109,8 @@ class InitReport:
         for label, listed in (("kept", self.kept), ("skipped", self.skipped)):
             rows += [(label, line) for line in by_reason(listed)]
         rows += [("note", note) for note in self.notes]
+        if self.response is not None:
+            rows.append(("far" if self.response.is_far else "near", f"{self.response}"))
         rows.append(("time", ", ".join(f"{stage} {time:.2f} s" for stage, time in self.timings.items())))
         return "\n".join([self.summary, *(f"  {label:<8} {text}" for label, text in rows)])
 
@@ -111,6 +137,7 @@ class InitReport:
             "timings": dict(self.timings),
             "notes": list(self.notes),
             **({"statistics": changes_to_dict(self.statistics)} if self.statistics else {}),
+            **({"response": self.response._asdict()} if self.response is not None else {}),
         }
 
     @classmethod
@@ -128,6 +155,7 @@ class InitReport:
             tied=data["tied"],
             model=data["model"],
             statistics=changes_from_dict(data.get("statistics", {})),
+            response=Response(**data["response"]) if "response" in data else None,
         )
 
     def to_json(self, **options: Any) -> str:

@@ -33,6 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ghn": {"errors", "graph", "hub", "logging"},
     "assigning": {"errors", "parallel", "wrappers"},
     "assign": {"errors", "assigning", "parallel"},
+    "synthetic": set(),
+    "response": {"batchnorm", "errors", "ghn", "graph", "report", "synthetic", "tracing"},
     "batchnorm": {"errors", "assigning", "wrappers"},
     "tensor_statistics": {"parallel"},
     "report_views": {"assets", "graph"},
@@ -42,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "default": {"errors", "ghn", "hub"},
     "api": {
         *("accounting", "assign", "default", "errors", "ghn", "graph", "isolation", "report", "tracing"),
-        *("blending", "tensor_statistics", "wrappers"),
+        *("blending", "response", "tensor_statistics", "wrappers"),
     },
     "hooks": {"api", "errors", "ghn", "report"},
     "coverage": {
@@ -60,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "training": {
         *("api", "assets", "batchnorm", "default", "errors", "ghn", "graph", "hub", "isolation", "report"),
-        *("blending", "extras", "logging", "tracing"),
+        *("blending", "extras", "logging", "response", "synthetic", "tracing"),
     },
     "ranking": {
         *(

@@ -87,6 +87,12 @@ def _add_ghn_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="the classifier: predict it, keep its own init, or decide by its class count (default)",
     )
+    parser.add_argument(
+        "--far",
+        choices=["ignore", "warn", "keep"],
+        default="ignore",
+        help="a classifier far from the GHN's training: do not look (default), say so, or leave it as it is",
+    )
 
 
 def _add_file_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +114,7 @@ def run_apply(options: argparse.Namespace) -> None:
         _ghn(options),
         example_inputs=parse_inputs(options.input),
         head=options.head,
+        far=options.far,
         statistics=options.html is not None,
         **tracing_options(options),
     )

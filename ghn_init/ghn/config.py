@@ -55,6 +55,9 @@ KernelCrop = Literal["centre", "top_left"]
 ClassLayer = Literal["output", "last_nodes"]
 GraphConvention = Literal["clean", "ghn3"]
 
+RESPONSE_FLOOR = 0.25
+"""That of the bundled GHN, to two digits; of a GHN that has none of its own."""
+
 
 @dataclass(frozen=True)
 class GHNConfig:
@@ -78,6 +81,8 @@ class GHNConfig:
             or, as in the original code, the ``last_nodes`` (a weight second to last, a bias last).
         graph_convention: Edges that the GHN was trained on; how to trace for it.
         primitives: Operation types in the order of their embedding rows.
+        response_floor: Smallest response to synthetic images (:class:`ghn_init.report.Response`) at which a
+            network is taken to be near what the GHN was trained on; set at the end of training.
     """
 
     hid: int = 64
@@ -94,6 +99,7 @@ class GHNConfig:
     class_layer: ClassLayer = "output"
     graph_convention: GraphConvention = "clean"
     primitives: tuple[str, ...] = PRIMITIVES
+    response_floor: float = RESPONSE_FLOOR
 
     def __post_init__(self) -> None:
         for name in ("max_shape", "primitives"):
@@ -104,8 +110,10 @@ class GHNConfig:
         _check_values(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able form; :meth:`from_dict` is its inverse."""
+        """Plain JSON-able form; :meth:`from_dict` is its inverse. A floor that nobody set is not in it."""
         data = asdict(self)
+        if self.response_floor == RESPONSE_FLOOR:
+            del data["response_floor"]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
 
     @classmethod
@@ -140,12 +148,13 @@ class GHNConfig:
         properties |= {name: {"type": "boolean"} for name in _FLAGS}
         properties |= {name: {"enum": list(choices)} for name, choices in _CHOICES.items()}
         properties["primitives"] = {"const": list(PRIMITIVES)}
+        properties["response_floor"] = {"type": "number", "minimum": 0, "maximum": 1}
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "config.json of a graph hypernetwork of ghn_init",
             "type": "object",
             "properties": properties,
-            "required": [field.name for field in fields(cls)],
+            "required": [field.name for field in fields(cls) if field.name != "response_floor"],
             "additionalProperties": False,
         }
 
@@ -230,6 +239,9 @@ def _check_types(config: GHNConfig) -> None:
 
 
 def _check_values(config: GHNConfig) -> None:
+    floor = config.response_floor
+    if not isinstance(floor, int | float) or isinstance(floor, bool) or not 0 <= floor <= 1:
+        raise ConfigError(f"response_floor must be a number from 0 to 1, got {floor!r}")
     if config.hid % _SHAPE_EMBEDDINGS:
         raise ConfigError(f"hid must be a multiple of 4 (four shape embeddings are joined), got {config.hid}")
     if config.encoder == "graphormer" and config.hid % config.heads:

@@ -20,6 +20,7 @@ from ghn_init.training.config import TrainConfig
 from ghn_init.training.data import ImageData, Split
 from ghn_init.training.datasets import load_images
 from ghn_init.training.families import FAMILIES
+from ghn_init.training.floor import set_floor
 from ghn_init.training.inits import REFERENCES
 from ghn_init.training.log import LOG
 from ghn_init.training.presets import load_preset
@@ -60,6 +61,7 @@ def train_run(
     accelerator = _accelerator(tracker, folder)
     ghn = train(chosen, folder, accelerator=accelerator)
     if accelerator is None or accelerator.is_main_process:
+        set_floor(ghn, chosen)
         ghn.save_pretrained(folder / "ghn")
     return ghn
 
@@ -167,6 +169,7 @@ def save_with_card(
     """
     torch.manual_seed(0)
     config, ghn = load_run(folder)
+    set_floor(ghn, config)
     sections = {
         "Training": training_section(config, command, folder / LOG),
         "Evaluation": evaluation_table(ghn, _images(data or config.data, "test", images), networks),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _NormBase
 
+from ghn_init.batchnorm import use_batch_statistics
 from ghn_init.errors import DataError, GHNInitError, MissingPackageError
 from ghn_init.ghn import GHN
 from ghn_init.graph import ArchGraph
@@ -42,17 +42,6 @@ class TargetNet:
     def __call__(self, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits ``(B, K)`` of images ``(B, 3, S, S)`` under the given parameters."""
         return functional_call(self.module, dict(tensors), (images,))
-
-
-def use_batch_statistics(module: nn.Module) -> None:
-    """Lets every batch norm normalise by its batch, in training and evaluation alike, and keep no statistics.
-
-    A GHN predicts no running statistics; they are counted afterwards (``calibrate_batchnorm``).
-    """
-    for child in module.modules():
-        if isinstance(child, _NormBase) and child.track_running_stats:
-            child.track_running_stats = False
-            child.running_mean = child.running_var = child.num_batches_tracked = None
 
 
 def prepare_target(

@@ -1,4 +1,4 @@
-"""Models of other libraries: diffusion, vision, medical imaging, graphs, text, audio, tables and time series.
+"""Models of other libraries: diffusion, vision, medicine, graphs, text, audio, tables, series, sciences.
 
 None of the libraries (:func:`libraries`) is needed: models of one that is not installed are listed as
 unavailable. Widths and depths are small where that changes no operation.
@@ -15,6 +15,7 @@ from ghn_init.coverage.suites import (
     others_diffusion,
     others_graphs,
     others_images,
+    others_sciences,
     others_tables,
     others_text,
     others_video,
@@ -23,10 +24,12 @@ from ghn_init.coverage.suites import (
 
 _TABLES = (
     *(others_diffusion, others_video, others_vision, others_images, others_graphs),
-    *(others_text, others_audio, others_tables),
+    *(others_text, others_audio, others_tables, others_sciences),
 )
 LIBRARIES = None
-PRELOAD = ("transformers.models.bert.modeling_bert", "diffusers.models.unets", "torch_geometric.nn", "monai")
+# effdet comes first: what it scripts would call the overloads of torch_geometric.
+PRELOAD = ("effdet", "transformers.models.bert.modeling_bert", "diffusers.models.unets")
+PRELOAD += ("torch_geometric.nn", "monai")
 TARGETS = {"": 95.0}
 
 

@@ -68,6 +68,7 @@ def write(
     with torch.inference_mode(False), torch.no_grad():
         for group in groups:
             _write_group(binding or bind(model, group), group, journal, outcome)  # type: ignore[arg-type]
+            del group  # before the next one is made
         if binding is not None:
             _check_complete(binding, outcome)
             for target in binding.elsewhere.values():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from states import IMAGE, ConvNet, Snapshot, TiedNet, tiny_ghn
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -187,6 +188,37 @@ def test_what_cannot_wait_is_written_at_once_and_undone_with_the_rest(limit, mon
     write(model, ghn.iter_fitted(graph, head="predict"))
     for name, value in ghn.predict(graph, head="predict").items():
         assert torch.equal(model.get_parameter(name), value)
+
+
+@pytest.mark.parametrize("most", [1 << 26, 2_400])
+def test_decoded_values_wait_only_if_no_others_are_decoded(most, monkeypatch):
+    monkeypatch.setattr("ghn_init.ghn.grouping._MOST_DECODED", most)
+    ghn, model = tiny_ghn(), squeezenet1_1(num_classes=10)
+    graph = ghn_init.trace(model)
+    expected = ghn.predict(graph, head="predict")
+    seen: dict[int, tuple[StorageWeakRef, int]] = {}
+    elements: list[int] = []
+
+    def watched():
+        for group in ghn.iter_fitted(graph, head="predict"):
+            for each in group.values():
+                storage = each.block.untyped_storage()
+                if each.block.dim() > 1:
+                    seen[storage._cdata] = StorageWeakRef(storage), storage.nbytes() // 4
+                del each, storage
+            elements.append(sum(size for reference, size in seen.values() if not reference.expired()))
+            yield group
+            del group
+
+    before = Snapshot(model)
+    with Journal() as journal, journal:
+        write(model, watched(), journal=journal)
+        assert bool(before.changed()) is (most == 2_400)
+    for name, value in expected.items():
+        assert torch.equal(model.get_parameter(name), value)
+    assert len(elements) > 5
+    assert max(elements) <= most
+    assert sum(size for _, size in seen.values()) > 2 * 2_400
 
 
 class FaultyCall(TorchDispatchMode):

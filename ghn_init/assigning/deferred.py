@@ -12,7 +12,7 @@ from ghn_init.errors import AssignError
 Copies = list[tuple[Tensor, Tensor]]
 
 MOST_DEFERRED = 320 * 2**20
-"""Bytes of values that may wait: what a decoder call gives at most, and the vectors beside it."""
+"""Bytes of values that may wait: what the only decoder call gives at most, and the vectors beside it."""
 
 _ATTEMPTS = 100
 """Times that copies which failed, or were interrupted, are done again."""
@@ -31,6 +31,11 @@ class Pending(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Its shape."""
+        ...
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether keeping its values until all are there needs no more memory than decoding them."""
         ...
 
     def tensor(self) -> Tensor:
@@ -69,7 +74,7 @@ class Deferred:
         """
         plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
         on_host = tensor.device.type == "cpu" and value.block.device.type == "cpu"
-        if not plain or not on_host or tensor.is_inference() or watched():
+        if not value.may_wait or not plain or not on_host or tensor.is_inference() or watched():
             return False
         copies = value.copies_to(tensor.detach())
         if copies is None or any(part.shape != each.shape for part, each in copies):

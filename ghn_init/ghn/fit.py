@@ -26,12 +26,14 @@ class Fitted:
         shape: The tensor's shape.
         stacked: Whether the last axis of ``tiled`` is the first one of ``shape``; else the two have their
             elements in the same order.
+        may_wait: Whether no other weights are decoded after it, so that keeping it needs no more memory.
     """
 
     block: Tensor
     tiled: tuple[int, ...]
     shape: tuple[int, ...]
     stacked: bool = False
+    may_wait: bool = True
 
     @property
     def numel(self) -> int:
@@ -89,32 +91,28 @@ def tile(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x
 
 
-def fit(decoded: Tensor, target: Target, seed: int) -> Fitted:
+def fit(decoded: Tensor, target: Target, seed: int, *, may_wait: bool = True) -> Fitted:
     """One decoded weight for its target.
 
     Args:
         decoded: ``(out, in, kh, kw)``; for vectors ``(size,)``.
         target: What it is for.
         seed: Of the rows that are drawn for class tokens.
+        may_wait: See :class:`Fitted`.
     """
     shape = target.shape
     if decoded.dim() == 1:
-        return _fitted(decoded, (target.view[0],), shape)
-    if target.kind == "positions":
-        return _fitted(_positions(decoded, shape, seed), shape, shape)
-    if target.kind == "stack":
-        places = decoded.flatten(2)[:, :, : shape[0]]
-        return _fitted(places, (*target.view[:2], shape[0]), shape, stacked=True)
-    return _fitted(decoded, (*target.view[:2], *decoded.shape[2:]), shape)
-
-
-def _fitted(
-    block: Tensor, tiled: tuple[int, ...], shape: tuple[int, ...], *, stacked: bool = False
-) -> Fitted:
+        block, tiled = decoded, (target.view[0],)
+    elif target.kind == "positions":
+        block, tiled = _positions(decoded, shape, seed), shape
+    elif target.kind == "stack":
+        block, tiled = decoded.flatten(2)[:, :, : shape[0]], (*target.view[:2], shape[0])
+    else:
+        block, tiled = decoded, (*target.view[:2], *decoded.shape[2:])
     for axis, want in enumerate(tiled):
         if block.shape[axis] > want:
             block = block.narrow(axis, 0, want)
-    return Fitted(block, tiled, shape, stacked)
+    return Fitted(block, tiled, shape, target.kind == "stack", may_wait)
 
 
 def own_memory(x: Tensor) -> Tensor:

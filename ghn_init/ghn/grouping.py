@@ -32,6 +32,11 @@ class Group:
     nodes: list[int] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
 
+    @property
+    def is_vectors(self) -> bool:
+        """Whether its targets have one dimension: norm weights, biases, class biases."""
+        return self.key[1] < 1
+
     def extend(self, other: Group) -> None:
         """Take in the targets of another group."""
         self.targets.extend(other.targets)

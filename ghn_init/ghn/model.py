@@ -118,6 +118,7 @@ class GHN(PretrainedMixin, nn.Module):
         for group in self.iter_fitted(graph, head=head, seed=seed, skip=skip):
             for portion in in_portions(group):
                 yield {name: own_memory(group[name].tensor()) for name in portion}
+            del group  # before the next one is decoded
 
     @torch.no_grad()
     def iter_fitted(
@@ -149,21 +150,25 @@ class GHN(PretrainedMixin, nn.Module):
             "leave": False,
         }
         with progress_bar(total=total, **bar) as shown:
-            for call in decoder_calls(groups, self.config):
+            calls = list(decoder_calls(groups, self.config))
+            may_wait = sum(not call[0].is_vectors for call in calls) < 2
+            for call in calls:
                 # All of a call or nothing: rows of one product share its rounding, so that a target's bits
                 # would change with the targets beside it.
                 if all(target.name in left_out for group in call for target in group.targets):
                     continue
                 with exact:
                     decoded = decode_groups(self.decoder, self.vectors, self.config, x, call, check=True)
-                for group, values in zip(call, decoded, strict=True):
+                for group in call:
+                    values = decoded.pop(0)
                     fitted = {
-                        target.name: fit(value, target, seed)
+                        target.name: fit(value, target, seed, may_wait=may_wait)
                         for target, value in zip(group.targets, values, strict=True)
                         if target.name not in left_out
                     }
-                    yield fitted
                     shown.update(sum(each.numel for each in fitted.values()))
+                    yield fitted
+                    del values, fitted  # before the next call is decoded
 
     def predict(
         self, graph: ArchGraph, *, head: Head = "auto", seed: int = 0, skip: Collection[str] = ()

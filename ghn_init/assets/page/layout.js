@@ -1,8 +1,8 @@
 "use strict";
 // Where every visible box and frame stands: layers from top to bottom, by dagre.
 
-const NODE = { width: 196, height: 44 };
-const BLOCK = { width: 196, height: 60 };
+const NODE = { width: 212, height: 44 };
+const BLOCK = { width: 212, height: 60 };
 const HEADER = 26; // height of a frame's title
 const PAD = 14;
 

@@ -23,17 +23,17 @@ def _test(session: nox.Session) -> None:
         session.run("python", "benchmarks/versions.py", "record", session.name, str(results))
 
 
-@nox.session(python="3.10")
+@nox.session(python=["3.10", "3.11"])
 def minimum(session: nox.Session) -> None:
-    """The tests on the lowest versions that pyproject.toml declares, Python's too."""
+    """The tests on the lowest versions that pyproject.toml declares."""
     session.install("--resolution", "lowest-direct", "-e", ".[all]")
     session.install(*TOOLS)
     _test(session)
 
 
-@nox.session(python=["3.12", "3.13"])
+@nox.session(python=["3.11", "3.12", "3.13"])
 def newest(session: nox.Session) -> None:
-    """The tests on the newest versions that there are, on newer Pythons than that of the pinned ones."""
+    """The tests on the newest versions that there are."""
     session.install("--upgrade", "-e", ".[all]", *TOOLS)
     _test(session)
 

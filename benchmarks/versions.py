@@ -1,7 +1,7 @@
 """The table of tested versions in CONTRIBUTING.md, from results of the tests in environments of their own.
 
-    python benchmarks/versions.py record minimum JUNIT.xml ...    # with the Python that ran these tests
-    python benchmarks/versions.py table                           # write the table
+    python benchmarks/versions.py record minimum-3.10 JUNIT.xml ...    # with the Python that ran these tests
+    python benchmarks/versions.py table                                # write the table
 
 ``nox -s minimum newest`` does both.
 """
@@ -44,7 +44,7 @@ def record(name: str, files: list[str]) -> None:
         "files": len(modules),
         "commit": commit.stdout.strip(),
     }
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps(dict(sorted(rows.items())), indent=1) + "\n", encoding="utf-8")
 
 
 def _version(package: str) -> str:

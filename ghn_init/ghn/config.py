@@ -30,6 +30,11 @@ with ``encoder="graphormer"``::
     encoder.layers.<i>.mlp.0.{weight,bias}  (4h, h)
     encoder.layers.<i>.mlp.2.{weight,bias}  (h, 4h)
 
+with ``encoder="residual_gnn"`` (those of ``gated_gnn`` as ``encoder.gnn.*``)::
+
+    encoder.depth.{weight,bias}             (h, 11)
+    encoder.share                           ()
+
 with ``encoder="gated_gnn"`` (``m`` = h/2 with virtual edges, else h)::
 
     encoder.message.0.{weight,bias}         (m, h)
@@ -69,12 +74,16 @@ class GHNConfig:
         heads: Attention heads of the Graphormer.
         num_classes: Classes that the class layer's decoder yields.
         max_shape: Largest decoded weight ``(out, in, kh, kw)``; larger targets are tiled from it.
-        encoder: Name of a registered encoder: ``graphormer`` (GHN-3) or ``gated_gnn`` (GHN-1, GHN-2).
+        encoder: Name of a registered encoder: ``graphormer`` (GHN-3), ``gated_gnn`` (GHN-1, GHN-2) or
+            ``residual_gnn`` (the gated GNN beside what a node is and how deep it lies).
         decoder: Name of a registered decoder of weights of two and more dimensions: ``conv``.
         virtual_edges: Whether the encoder sees shortest paths of up to 50 edges, not only edges
             (Knyazev et al., 2021, section 4.1).
         layernorm: Whether node embeddings are layer-normalised before decoding.
         weight_norm: Whether predictions are scaled by fan-in (Knyazev et al., 2021, section 4.2).
+        centre_weights: Whether the mean over inputs and kernel positions is taken off each filter of a
+            predicted weight: the centring of weight standardisation (Qiao et al., 2019, arXiv:1903.10520)
+            without its scaling. Depthwise filters, class layers and position embeddings keep theirs.
         kernel_crop: Which part of the largest kernel a smaller one is: its ``centre`` (GHN-3) or its
             ``top_left`` corner (GHN-1, GHN-2).
         class_layer: Which nodes the class layer's decoder serves: those that feed the model's ``output``,
@@ -95,6 +104,7 @@ class GHNConfig:
     virtual_edges: bool = True
     layernorm: bool = True
     weight_norm: bool = True
+    centre_weights: bool = False
     kernel_crop: KernelCrop = "centre"
     class_layer: ClassLayer = "output"
     graph_convention: GraphConvention = "clean"
@@ -110,10 +120,11 @@ class GHNConfig:
         _check_values(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able form; :meth:`from_dict` is its inverse. A floor that nobody set is not in it."""
-        data = asdict(self)
-        if self.response_floor == RESPONSE_FLOOR:
-            del data["response_floor"]
+        """Plain JSON-able form; :meth:`from_dict` is its inverse.
+
+        Fields that the first release did not have are left out where they say what it did.
+        """
+        data = {key: value for key, value in asdict(self).items() if value != _LATER.get(key)}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
 
     @classmethod
@@ -154,7 +165,7 @@ class GHNConfig:
             "title": "config.json of a graph hypernetwork of ghn_init",
             "type": "object",
             "properties": properties,
-            "required": [field.name for field in fields(cls) if field.name != "response_floor"],
+            "required": [field.name for field in fields(cls) if field.name not in _LATER],
             "additionalProperties": False,
         }
 
@@ -196,7 +207,9 @@ _GHN3_SIZES: dict[str, dict[str, Any]] = {
 _INTEGERS = ("hid", "layers", "heads", "num_classes")
 _LARGEST = {"hid": 1 << 16, "layers": 1 << 10, "heads": 1 << 10, "num_classes": 1 << 22}
 _LARGEST_SHAPE = (1 << 16, 1 << 16, 1 << 10, 1 << 10)
-_FLAGS = ("virtual_edges", "layernorm", "weight_norm")
+_FLAGS = ("virtual_edges", "layernorm", "weight_norm", "centre_weights")
+_LATER: dict[str, Any] = {"centre_weights": False, "response_floor": RESPONSE_FLOOR}
+"""Field that the first release did not have → its value where ``config.json`` leaves it out."""
 _CHOICES = {
     "kernel_crop": get_args(KernelCrop),
     "class_layer": get_args(ClassLayer),

@@ -28,6 +28,7 @@ class Target:
         kind: How it is decoded.
         view: The tensor as ``(out, in, kh, kw)``; a vector of C elements as ``(C, 1, 1, 1)``.
         scale: Factor of the decoded values (fan-in normalisation), or None for none.
+        centred: Whether each filter has zero mean.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Target:
     kind: Kind
     view: View
     scale: float | None = None
+    centred: bool = False
 
     @property
     def numel(self) -> int:
@@ -135,7 +137,8 @@ def _weight(index: int, node: Node, slot: ParamSlot, config: GHNConfig, *, is_cl
     elif is_class and view[2:] == (1, 1):
         kind = "class_weight"
     scale = fan_in_scale(shape, node.primitive, node.op) if config.weight_norm else None
-    return Target(slot.name, index, shape, kind, view, scale)
+    centred = config.centre_weights and kind == "weight" and view[1] > 1
+    return Target(slot.name, index, shape, kind, view, scale, centred)
 
 
 def fan_in_scale(shape: tuple[int, ...], primitive: str, op: str = "") -> float | None:

@@ -20,7 +20,7 @@ from ghn_init.errors import ConfigError, PredictionError
 from ghn_init.ghn import GHN, GHNConfig
 from ghn_init.graph import ArchGraph, Node, ParamSlot
 
-ENCODERS = ("graphormer", "gated_gnn")
+ENCODERS = ("graphormer", "gated_gnn", "residual_gnn")
 
 
 def small_ghn(encoder: str = "graphormer", **changes) -> GHN:

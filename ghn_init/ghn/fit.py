@@ -109,12 +109,11 @@ def fit(decoded: Tensor, target: Target, seed: int, *, may_wait: bool = True) ->
         block, tiled = decoded.flatten(2)[:, :, : shape[0]], (*target.view[:2], shape[0])
     else:
         block, tiled = decoded, (*target.view[:2], *decoded.shape[2:])
-    if target.centred:
-        block = block[: target.view[0], : target.view[1]]
-        block = block - block.mean((1, 2, 3), keepdim=True)
     for axis, want in enumerate(tiled):
         if block.shape[axis] > want:
             block = block.narrow(axis, 0, want)
+    if target.centred:
+        block = block - block.mean((1, 2, 3), keepdim=True)
     return Fitted(block, tiled, shape, target.kind == "stack", may_wait)
 
 

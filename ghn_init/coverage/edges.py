@@ -12,6 +12,7 @@ from ghn_init.coverage.program import operation
 from ghn_init.coverage.writes import follow_writes
 from ghn_init.errors import TraceError
 from ghn_init.tracing.exported import export_program
+from ghn_init.tracing.parts import with_forward
 from ghn_init.tracing.recorder import Recording
 from ghn_init.tracing.trace import record_model
 
@@ -57,6 +58,7 @@ def compare_edges(model: nn.Module, example_inputs: Any = None) -> Comparison:
         TraceError: The library itself cannot record the model.
     """
     recording = record_model(model, example_inputs)
+    model = with_forward(model)
     try:
         theirs = exported_relation(model, *recording.inputs)
     except TraceError as error:

@@ -21,6 +21,7 @@ from ghn_init.tracing.inputs_layers import from_layers
 from ghn_init.tracing.leaf import Leaves, Substitute, find_leaves, inside
 from ghn_init.tracing.lower import lower
 from ghn_init.tracing.partial import Attempt, Partial, brief, closed_parts, nothing_reached, record_partly
+from ghn_init.tracing.parts import Parts, inputs_of_parts, with_forward
 from ghn_init.tracing.recorder import UNUSED, Recording, record
 from ghn_init.wrappers import unwrapped
 
@@ -69,9 +70,12 @@ def trace(
 
     Args:
         model: Any module. Of a compiled or data-parallel one, the module inside is traced, under its names.
+            Of one without a forward (a container, a generator beside its critic), each part is traced by
+            itself, on inputs of its own.
         example_inputs: A tuple of positional arguments, a dict of keyword arguments, or one tensor. Floating
             tensors count by shape and dtype only. By default inputs are found
-            (:func:`ghn_init.tracing.inputs.candidate_inputs`).
+            (:func:`ghn_init.tracing.inputs.candidate_inputs`). For a model without a forward: a dict of the
+            inputs of its parts, by their paths.
         method: ``recorder`` runs on meta tensors, ``fake`` on fake CPU tensors, ``export`` uses
             ``torch.export``; ``auto`` tries them in this order.
         convention: ``clean``, or ``ghn3`` for the graphs that the original GHN-2 and GHN-3 were trained on.
@@ -124,6 +128,8 @@ def _keeping(
     Raises:
         TraceError: The model cannot be written either.
     """
+    if isinstance(with_forward(model), Parts):
+        return _keeping_parts(model, example_inputs, convention, leaves)
     passed = closed_parts(model)
     check_traceable(model, [*leaves, *passed, *([""] if closed(model) else [])])
     partial = Partial(reason=brief(error))
@@ -139,6 +145,36 @@ def _keeping(
     logger.warning("%s was traced in part. %s", type(model).__name__, partial.summary)
     outputs = () if partial.reason else graph.outputs
     return _with_leaves(replace(graph, outputs=outputs, unreached=partial.explain(graph)), leaves)
+
+
+def _keeping_parts(
+    model: nn.Module, example_inputs: Any, convention: str, leaves: dict[str, Substitute]
+) -> ArchGraph:
+    """The graph of those parts of a model without a forward that can be traced.
+
+    Raises:
+        TraceError: None can, or the example inputs fit no part.
+    """
+    reasons: dict[str, str] = {}
+    parts = with_forward(model, leaves)
+    for path in parts.paths if isinstance(parts, Parts) else ():
+        given = (
+            example_inputs[path] if isinstance(example_inputs, Mapping) and path in example_inputs else None
+        )
+        try:
+            record_model(parts.get_submodule(path), given)
+        except TraceError as error:
+            reasons[path] = brief(error)
+            logger.warning("%s is traced without %r. %s", type(model).__name__, path, reasons[path])
+    left_out = [*leaves, *reasons]
+    if isinstance(example_inputs, Mapping):
+        example_inputs = {path: each for path, each in example_inputs.items() if path not in reasons}
+    graph = lower(record_model(model, example_inputs, leaf=left_out), convention=convention)
+    told = {
+        name: why if (path := inside(reasons, name)) is None else reasons[path]
+        for name, why in graph.unreached.items()
+    }
+    return _with_leaves(replace(graph, unreached=told), leaves)
 
 
 def partial_attempt(model: nn.Module, inputs: Inputs) -> Attempt:
@@ -159,7 +195,14 @@ def record_model(
     model = unwrapped(model)
     leaves = find_leaves(model, leaf) if isinstance(model, nn.Module) else {}
     check_traceable(model, leaves)
+    model = with_forward(model, leaves)
     methods = ["recorder", "fake", "export"] if method == "auto" else [method]
+    if isinstance(model, Parts):
+
+        def find(part: nn.Module) -> Inputs:
+            return record_model(part, method=method).inputs
+
+        return _first_success(model, methods, [inputs_of_parts(model, example_inputs, find)], True, leaves)
     given = example_inputs is not None
     candidates = [given_inputs(example_inputs)] if given else candidate_inputs(model)
     return _first_success(model, methods, candidates, given, leaves)

@@ -37,7 +37,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
         if partial.is_file():
             partial.unlink()
         raise CheckpointError(
-            f"{path}: cannot be written ({error}); the checkpoint before it is kept"
+            f"{path}: cannot be written, is the disk full? ({error}); the checkpoint before it is kept"
         ) from error
     return path
 

@@ -1,7 +1,8 @@
 """CPU seconds and memory of tracing against the number of operations, and for published language models.
 
     python benchmarks/tracing_scale.py            # all; writes the results and docs/scale.md
-    python benchmarks/tracing_scale.py chain 1000 # one case: one JSON line
+    python benchmarks/tracing_scale.py chain 1000 # one case: its row is replaced
+    python benchmarks/tracing_scale.py Llama-2-70B
 
 Every case runs in a process of its own. Seconds are CPU seconds, memory is what tracing adds to the peak of
 the process (``ru_maxrss``); the models are on the meta device.
@@ -170,21 +171,24 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """All cases, one process each, or the one that the command line names."""
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0)))
+    if sys.argv[1:2] == ["--here"]:
+        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
         return
     cases = [(kind, str(size)) for kind, sizes in SIZES.items() for size in sizes] + [
         (name, "0") for name in LANGUAGE
     ]
-    rows = []
-    for case in cases:
-        done = subprocess.run([sys.executable, __file__, *case], check=True, capture_output=True, text=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(done.stdout.splitlines()[-1], flush=True)
     root = Path(__file__).resolve().parent.parent
     results = root / "benchmarks" / "results" / "tracing_scale.jsonl"
-    results.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    (root / "docs" / "scale.md").write_text(page(rows), encoding="utf-8")
+    rows = {row["model"]: row for row in map(json.loads, results.read_text(encoding="utf-8").splitlines())}
+    for case in [(sys.argv[1], *(sys.argv[2:] or "0"))] if len(sys.argv) > 1 else cases:
+        command = [sys.executable, __file__, "--here", *case]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        rows[row["model"]] = row
+        print(json.dumps(row), flush=True)
+    ordered = [rows[kind if size == "0" else f"{kind} {size}"] for kind, size in cases]
+    results.write_text("".join(json.dumps(row) + "\n" for row in ordered), encoding="utf-8")
+    (root / "docs" / "scale.md").write_text(page(ordered), encoding="utf-8")
 
 
 if __name__ == "__main__":

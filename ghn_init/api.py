@@ -57,9 +57,9 @@ def apply(
 
     All or nothing: on any error, an interrupt included, the model is bit-equal to what it was. The
     same GHN and model give the same bits, on any number of threads, processes and ranks. The model is
-    never run; torch settings are as before, and so are the random generators (where other threads run
-    meanwhile, a forward that draws random numbers may advance them). Parameters keep their identity,
-    device, dtype, ``requires_grad`` and optimiser state.
+    never run (with ``far=``, a copy of it is); torch settings are as before, and so are the random
+    generators (where other threads run meanwhile, a forward that draws random numbers may advance them).
+    Parameters keep their identity, device, dtype, ``requires_grad`` and optimiser state.
 
     Args:
         model: Any module; ``torch.compile`` and data-parallel wrappers are seen through.

@@ -6,7 +6,7 @@
     python benchmarks/far_models.py --report   # tables of docs/training.md
 
 Compared are the response to synthetic images (``ghn_init.response``) and distances in the GHN's embedding
-space to 300 of its training networks: of a network's mean embedding (mean over the 5 nearest), and the
+space to 200 of its training networks: of a network's mean embedding (mean over the 5 nearest), and the
 largest among its nodes (to the nearest of 8,000 nodes). Thresholds are the 95 % quantiles of development
 networks of the families of the training; what is counted are held-out networks and models of timm.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import time
 from functools import cache
 from pathlib import Path
@@ -56,13 +55,7 @@ INDICATORS = {
     "node": "largest distance of a node's embedding",
     "graph": "distance of the mean embedding",
 }
-COSTLY = {
-    "resnet18": {},
-    "resnet50": {},
-    "efficientnet_b0": {},
-    "convnext_tiny": {},
-    "vit_small_patch16_224": {},
-}
+COSTLY = ("resnet18", "resnet50", "efficientnet_b0", "vit_tiny_patch16_224")
 SMALL = {"img_size": 32}
 SMALL_PATCHES = {"img_size": 32, "patch_size": 4}
 OTHERS: dict[str, dict[str, Any]] = {
@@ -97,11 +90,11 @@ def networks() -> dict[str, tuple[str, Architecture | dict[str, Any]]]:
 
 @cache
 def reference() -> tuple[np.ndarray, np.ndarray]:
-    """Mean embeddings ``(300, h)`` of training networks, and 8,000 of their nodes' ``(8000, h)``."""
+    """Mean embeddings ``(200, h)`` of training networks, and 8,000 of their nodes' ``(8000, h)``."""
     config = load_preset("bundled")
     space = Space(config.families, config.seed)
     nodes: list[np.ndarray] = []
-    for index in progress_bar(iterable=range(300), desc="training networks"):
+    for index in progress_bar(iterable=range(200), desc="training networks"):
         with torch.device("meta"):
             model = space[index].build()
         nodes.append(embeddings(ghn_init.trace(model, EXAMPLE)))
@@ -157,18 +150,18 @@ def add_distances(rows: list[Row]) -> None:
 
 
 def cost() -> list[Row]:
-    """CPU seconds of apply at the models' own sizes: median of three."""
+    """CPU seconds of apply at the models' own sizes, the smaller of two after one more."""
     found: list[Row] = []
-    for name, args in COSTLY.items():
-        model: nn.Module = timm.create_model(name, **args)
+    for name in COSTLY:
+        model: nn.Module = timm.create_model(name)
         row: Row = {"name": name}
         for far in ("ignore", "warn"):
             seconds = []
-            for _ in range(4):
+            for _ in range(3):
                 began = time.process_time()
                 ghn_init.apply(model, "bundled", far=far)
                 seconds.append(time.process_time() - began)
-            row[far] = round(statistics.median(seconds[1:]), 3)
+            row[far] = round(min(seconds[1:]), 3)
         found.append(row)
     return found
 

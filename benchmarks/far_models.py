@@ -174,7 +174,7 @@ def auc(values: np.ndarray, bad: np.ndarray) -> float:
 
 def tables(rows: list[Row], costs: list[Row]) -> str:
     """Markdown: what each indicator tells, the models of timm, and what the check costs."""
-    head = "indicator | threshold | networks | at chance | AUC | told as far | of them not at chance"
+    head = "indicator | threshold | networks | at chance | AUC | found | false alarms"
     lines = [f"| {head} |", "|---" * 7 + "|"]
     for key, title in INDICATORS.items():
         sign = -1 if key == "response" else 1

@@ -225,6 +225,7 @@ def scale() -> list[str]:
     found = rows("speed_scale.jsonl")
     graphs = [row for row in found if row["kind"] == "nodes"]
     models = [row for row in found if row["kind"] == "parameters"]
+    written = [row for row in found if row["kind"] == "materialised"]
     return [
         "## Cost against size",
         "",
@@ -258,6 +259,22 @@ def scale() -> list[str]:
                     *(f"{row[key]:,}" for key in ("trace s", "trace MB", "predict s", "predict MB")),
                 ]
                 for row in models
+            ],
+        ),
+        "The same models given memory on the CPU and written by `ghn_init.apply(..., materialize=True)`,",
+        "tracing included:",
+        "",
+        *table(
+            ["parameters", "model MB", "apply s", "added MB", "of which not the model"],
+            [
+                [
+                    f"{row['parameters']:,}",
+                    f"{row['model MB']:,}",
+                    f"{row['apply s']:,}",
+                    f"{row['apply MB']:,}",
+                    f"{row['apply MB'] - row['model MB']:,}",
+                ]
+                for row in written
             ],
         ),
     ]
@@ -329,15 +346,19 @@ def training() -> list[str]:
         "Updates of a GHN-2 at the original's settings (hid 32, one network and 64 images an update),",
         "from the same",
         f"weights, on the same networks and images, in turn with the original training step{faster}. CPU",
-        "seconds of",
-        "one thread. `python benchmarks/speed_training.py --anchor PPUDA`.",
+        "seconds of one thread. `python benchmarks/speed_training.py --anchor PPUDA`. Of several processes,",
+        "each has one network of an update: the networks a second of so many free cores, from the CPU",
+        "seconds of each process, its part in summing gradients included (`--processes 2`). Of several",
+        "threads it is seconds of the clock on the wall (`--threads 2`), at the load of the machine that",
+        "the last column names.",
         "",
         *table(
-            ["", "updates", "updates a second", "median ms", "mean loss"],
+            ["", "updates", "networks a second", "median ms", "mean loss", "load"],
             [
                 [
                     name,
                     *(str(row[key]) for key in ("updates", "steps/s", "median ms", "loss")),
+                    str(row.get("load", "")),
                 ]
                 for name, row in found.items()
             ],
@@ -370,9 +391,9 @@ def main() -> None:
         "",
         "<!-- Written by benchmarks/speed_page.py from benchmarks/results/speed*. Do not edit. -->",
         "",
-        "Only ratios carry over to other machines. `python benchmarks/speed_page.py` writes this page",
-        "from the",
-        "results of the benchmarks that each section names.",
+        "Only ratios carry over to other machines. `python benchmarks/speed_all.py --files FOLDER` runs",
+        "everything and writes this page; `python benchmarks/speed_page.py` writes it from the results",
+        "of the benchmarks that each section names.",
         "",
     ]
     for section in (prediction, roofline, memory, overhead, scale, imports, training):

@@ -183,6 +183,8 @@ class Trainer:
         return config.lr * warm * cosine
 
     def _update_average(self) -> None:
+        if not self.config.ema:
+            return
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self.ghn.state_dict().items():

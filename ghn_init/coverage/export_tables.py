@@ -20,7 +20,8 @@ are equal, from the input to the output; a model on which they **differ** counts
 Many names stand for one **program** at several sizes: the same recorded operations, in the same order, on the
 same operands, with the same parameters shared, and a graph of the same types and edges, whatever the shapes
 and names are. The library reads all models of a program alike, and one of them is compared: *models told of*
-counts those of the programs that were.
+counts those of the programs that were, and *programs* the different ones among the models measured since
+programs are told apart.
 
 ```bash
 ghn-init coverage timm --export --results benchmarks/results/coverage   # continues with what is not compared
@@ -49,9 +50,11 @@ def _line(suite: str, rows: list[Row], tried: list[Row]) -> list[str]:
     said = [row["export"] for row in tried]
     known = {program_of(row) for row in tried if row["export"] != "fails"}
     told = [row for row in graphs if program_of(row) in known]
-    programs, (mine, families) = len(set(map(program_of, graphs))), map(_families, (told, graphs))
-    counts = (len(graphs), programs, len(tried), *map(said.count, ("agrees", "differs", "fails")))
-    return [suite, *map(str, (*counts, len(told))), f"{mine} of {families}"]
+    read = [row["program"] for row in graphs if "program" in row]
+    programs = f"{len(set(read))}" + ("" if len(read) == len(graphs) else f" among {len(read)}")
+    counts = (len(tried), *map(said.count, ("agrees", "differs", "fails")), len(told))
+    mine, families = map(_families, (told, graphs))
+    return [suite, str(len(graphs)), programs, *map(str, counts), f"{mine} of {families}"]
 
 
 def _families(rows: list[Row]) -> int:

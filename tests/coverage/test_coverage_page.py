@@ -36,7 +36,7 @@ def test_counts_and_reasons(tmp_path):
     results.add(row("closed", export="fails", export_refusal=refusal))
     summary, listing = (path.read_text() for path in write_pages(tmp_path, tmp_path / "docs.md"))
     assert "classification | 6 | 4 | 66.6% | 100.0% | 3 | 2 of 3 agree | 100% |" in summary
-    assert "| torchvision | 5 | 4 | 3 | 1 | 1 | 1 | 3 | 1 of 1 |" in summary
+    assert "| torchvision | 5 | 1 among 2 | 3 | 1 | 1 | 1 | 3 | 1 of 1 |" in summary
     assert "| RuntimeError: N guards on '…' | 1 | closed |" in summary
     assert "| kept | scales \\*it\\* | 1 | 1 | `scale` of some |" in summary
     assert "| torchvision: worse | FAILED (trace): TraceError: &lt;no> |" in summary

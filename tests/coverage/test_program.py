@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ghn_init.coverage.edges import exported_relation, recorded_relation
 from ghn_init.coverage.program import program_digest
 from ghn_init.coverage.writes import follow_writes
+from ghn_init.errors import TraceError
 from ghn_init.tracing.exported import export_program
 from ghn_init.tracing.lower import lower
 from ghn_init.tracing.trace import record_model
@@ -79,7 +80,13 @@ class Writer(nn.Module):
 def test_what_was_written_is_read(options: dict[str, bool]) -> None:
     model, args = Writer(**options), (torch.rand(3, 4),)
     ours = recorded_relation(record_model(model, args))
-    assert exported_relation(model, args, {}) == exported_relation(model, args, {}, decomposed=True) == ours
+    try:
+        theirs = [exported_relation(model, args, {}, decomposed=decomposed) for decomposed in (False, True)]
+    except TraceError as error:
+        if "requires gradients, and received a mutation" not in str(error):
+            raise
+        pytest.skip("torch 2.6 decomposes no write to a parameter")
+    assert theirs == [ours, ours]
     assert (("second.bias", "output") in ours) is (not options.get("parameter"))
 
 

@@ -188,6 +188,10 @@ class TrialRandom(Random):
     for something else in another architecture is another parameter.
     """
 
+    def __new__(cls, trial: optuna.Trial, family: str) -> TrialRandom:
+        """Before Python 3.11 the base takes no arguments of its own here."""
+        return super().__new__(cls)
+
     def __init__(self, trial: optuna.Trial, family: str) -> None:
         super().__init__(0)
         self._trial, self._family, self._position = trial, family, 0

@@ -104,16 +104,15 @@ def _write_group(
         if name not in binding.targets:
             raise AssignError(f"a prediction came for {name!r}, which was not asked for")
         target = binding.targets[name]
-        if not isinstance(value, Tensor):
-            if isinstance(target, PlainTarget) and not is_distributed(target.tensor):
-                check_fit(name, value, target.tensor)
-                if undo.defer(target.tensor, value):
-                    outcome.written.append(name)
-                    continue
-            value = value.tensor()
+        if not isinstance(value, Tensor) and _waits(name, value, target, undo):
+            outcome.written.append(name)
+            continue
         mark = undo.mark()
         try:
-            remark = target.write(value, undo)
+            if isinstance(target, MetaTarget):
+                remark = target.write(value, undo)
+            else:
+                remark = target.write(value if isinstance(value, Tensor) else value.tensor(), undo)
         except RefusedError as refusal:
             undo.rollback(mark)
             outcome.skipped[name] = str(refusal)
@@ -128,6 +127,14 @@ def _write_group(
         outcome.written.append(name)
         if remark is not None:
             outcome.remarks[name] = remark
+
+
+def _waits(name: str, value: Pending, target: object, undo: Journal) -> bool:
+    """Whether a value is put off until all are there; else it must be written now."""
+    if not isinstance(target, PlainTarget) or is_distributed(target.tensor):
+        return False
+    check_fit(name, value, target.tensor)
+    return undo.defer(target.tensor, value)
 
 
 def _check_complete(binding: Binding, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ghn_init.assigning.constructed import unsaved_values
+from ghn_init.assigning.deferred import Pending
 from ghn_init.assigning.journal import Journal
 from ghn_init.assigning.targets import check_fit, fill
 from ghn_init.errors import AssignError
@@ -34,17 +35,31 @@ class MetaTarget:
         """The parameter on the meta device."""
         return (self.tensor,)
 
-    def write(self, value: Tensor, journal: Journal) -> str | None:
+    def write(self, value: Tensor | Pending, journal: Journal) -> str | None:
         """Replace the parameter, under all its names, by one that holds ``value``."""
         check_fit(self.name, value, self.tensor)
         memory = with_memory(self.tensor, self.device)
-        fill(value, memory)
+        if isinstance(value, Tensor):
+            fill(value, memory)
+        else:
+            _spell_out(value, memory)
         adopt(self.model, self.tensor, memory, journal)
         return None
 
     def allocate(self, journal: Journal) -> None:
         """Give memory to the parameter of which this process holds no element."""
         adopt(self.model, self.tensor, with_memory(self.tensor, self.device), journal)
+
+
+def _spell_out(value: Pending, memory: Tensor) -> None:
+    """Fill memory without a second tensor of its size: large ones in turn with it leave holes in the heap."""
+    plain = type(memory) in (Tensor, nn.Parameter) and memory.device == value.block.device
+    copies = value.copies_to(memory.detach()) if plain else None
+    if copies is None:
+        fill(value.tensor(), memory)
+        return
+    for part, block in copies:
+        part.copy_(block)
 
 
 def adopt(model: nn.Module, old: Tensor, memory: Tensor, journal: Journal) -> None:

@@ -33,6 +33,7 @@ with ``encoder="graphormer"``::
 with ``encoder="residual_gnn"`` (those of ``gated_gnn`` as ``encoder.gnn.*``)::
 
     encoder.depth.{weight,bias}             (h, 11)
+    encoder.{before,after,graph}.weight     (h, h)
     encoder.share                           ()
 
 with ``encoder="gated_gnn"`` (``m`` = h/2 with virtual edges, else h)::
@@ -75,7 +76,7 @@ class GHNConfig:
         num_classes: Classes that the class layer's decoder yields.
         max_shape: Largest decoded weight ``(out, in, kh, kw)``; larger targets are tiled from it.
         encoder: Name of a registered encoder: ``graphormer`` (GHN-3), ``gated_gnn`` (GHN-1, GHN-2) or
-            ``residual_gnn`` (the gated GNN beside what a node is and how deep it lies).
+            ``residual_gnn`` (the gated GNN beside what a node is, what is next to it and how deep it lies).
         decoder: Name of a registered decoder of weights of two and more dimensions: ``conv``.
         virtual_edges: Whether the encoder sees shortest paths of up to 50 edges, not only edges
             (Knyazev et al., 2021, section 4.1).

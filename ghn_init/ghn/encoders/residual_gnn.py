@@ -1,4 +1,4 @@
-"""Gated GNN beside a skip connection and the depth of a node, for training at small budgets."""
+"""Gated GNN beside a skip connection, depth and plain means of what surrounds a node."""
 
 from __future__ import annotations
 
@@ -17,23 +17,44 @@ _FREQUENCIES = (1, 2, 4)
 
 @register_encoder("residual_gnn")
 class ResidualGNN(Encoder):
-    """``x + depth + share * gated_gnn(x)``: what a node is and how deep it lies reach the decoders unmixed.
+    """``x + depth + before + after + graph + share * gated_gnn(x)``: the decoders see what a node is unmixed.
 
-    The messages of a new gated GNN tell architectures apart at random, so that little of what is learned on
-    one holds for the next; here they start with a small, learned share.
+    ``before``, ``after`` and ``graph`` are linear in the mean embeddings of a node's sources, of its targets
+    and of all nodes of its graph. The messages of a new gated GNN tell architectures apart at random, so that
+    little of what is learned on one holds for the next; they start with a small, learned share.
     """
 
     def __init__(self, config: GHNConfig) -> None:
         super().__init__(config)
+        hid = config.hid
         self.gnn = GatedGNN(config)
-        self.depth = nn.Linear(DEPTH_FEATURES, config.hid)
+        self.depth = nn.Linear(DEPTH_FEATURES, hid)
         nn.init.normal_(self.depth.weight, std=0.5)
+        self.before = nn.Linear(hid, hid, bias=False)
+        self.after = nn.Linear(hid, hid, bias=False)
+        self.graph = nn.Linear(hid, hid, bias=False)
         self.share = nn.Parameter(torch.tensor(0.3))
+        for layer in (self.before, self.after, self.graph):
+            nn.init.zeros_(layer.weight)
 
     def forward(self, x: Tensor, batch: GraphBatch) -> Tensor:
         """See :meth:`Encoder.forward`."""
-        features = torch.from_numpy(depth_features(batch)).to(x.device, x.dtype)
-        return x + self.depth(features) + self.share * self.gnn(x, batch)
+        depth = torch.from_numpy(depth_features(batch)).to(x.device, x.dtype)
+        edges = [each.edges + offset for each, offset in zip(batch.structures, batch.offsets, strict=True)]
+        source, target = torch.from_numpy(np.concatenate(edges)).to(x.device).unbind(1)
+        sizes = torch.tensor([len(each) for each in batch.structures], device=x.device)
+        owner = torch.arange(len(sizes), device=x.device).repeat_interleave(sizes)
+        means = _mean(x, owner, len(sizes)).index_select(0, owner)
+        around = self.before(_mean(x.index_select(0, source), target, len(x)))
+        around = around + self.after(_mean(x.index_select(0, target), source, len(x)))
+        return x + self.depth(depth) + self.graph(means) + around + self.share * self.gnn(x, batch)
+
+
+def _mean(values: Tensor, places: Tensor, count: int) -> Tensor:
+    """``(count, hid)`` means of the rows that have each place; zero where none has it."""
+    total = values.new_zeros(count, values.shape[1]).index_add(0, places, values)
+    number = torch.bincount(places, minlength=count).clamp(min=1)
+    return total / number.unsqueeze(1)
 
 
 def depth_features(batch: GraphBatch) -> np.ndarray:

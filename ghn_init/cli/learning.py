@@ -30,7 +30,7 @@ def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         description="Train a GHN, or continue the run in a folder; the GHN lies in FOLDER/ghn at the end. "
         "'accelerate launch -m ghn_init train ...' shares every meta-batch among processes.",
     )
-    train.add_argument("config", help="a preset (bundled, quick) or a JSON file of TrainConfig fields")
+    train.add_argument("config", help="a preset (bundled, cells, quick) or a JSON file of TrainConfig fields")
     train.add_argument("folder", type=Path, help="of the run: checkpoint, log, and at the end the GHN")
     train.add_argument("--data", metavar="NAME", help=f"{_DATA}; default: the configuration's")
     train.add_argument("--steps", type=int, help="number of updates in place of the configuration's")

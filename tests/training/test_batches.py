@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -67,13 +68,13 @@ def equal(left: Trainer, right: Trainer) -> bool:
 
 
 def test_several_labels_of_an_image_are_learned(tmp_path: Path):
-    run = config(families={"resnet": 1.0}, pool=2, steps=40, inner_steps=2, lr=2e-3, warmup=5)
+    run = config(families={"resnet": 1.0}, pool=2, steps=80, inner_steps=2, lr=2e-3, warmup=5)
     trainer = Trainer(run, attributes(batch_size=16), loss=F.binary_cross_entropy_with_logits)
     assert trainer.ghn.config.num_classes == 5
     entries = []
     ghn = trainer.run(on_step=entries.append)
     losses = [entry.loss for entry in entries]
-    assert sum(losses[-10:]) < sum(losses[:10]) - 1.0
+    assert median(losses[-20:]) < 0.9 * median(losses[:10])
     assert all(math.isnan(entry.accuracy) for entry in entries)
     ghn.save_pretrained(tmp_path / "ghn")
 

@@ -348,17 +348,18 @@ def training() -> list[str]:
         f"weights, on the same networks and images, in turn with the original training step{faster}. CPU",
         "seconds of one thread. `python benchmarks/speed_training.py --anchor PPUDA`. Of several processes,",
         "each has one network of an update: the networks a second of so many free cores, from the CPU",
-        "seconds of each process, its part in summing gradients included (`--processes 2`). Of several",
+        "seconds of each process, its part in summing gradients included (`--processes 2`), and what the",
+        "clock says, which counts waiting and that two cores share their caches. Of several",
         "threads it is seconds of the clock on the wall (`--threads 2`), at the load of the machine that",
         "the last column names.",
         "",
         *table(
-            ["", "updates", "networks a second", "median ms", "mean loss", "load"],
+            ["", "updates", "networks a second", "by the clock", "median ms", "mean loss", "load"],
             [
                 [
                     name,
-                    *(str(row[key]) for key in ("updates", "steps/s", "median ms", "loss")),
-                    str(row.get("load", "")),
+                    *(str(row.get(key, "")) for key in ("updates", "steps/s", "wall steps/s", "median ms")),
+                    *(str(row.get(key, "")) for key in ("loss", "load")),
                 ]
                 for name, row in found.items()
             ],

@@ -90,7 +90,11 @@ def test_numbers_are_predicted():
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
-@pytest.mark.parametrize("options", [{}, {"num_workers": 1}, {"generator": torch.Generator()}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_workers": 1}, {"generator": torch.Generator()}],
+    ids=["plain", "worker", "generator"],
+)
 def test_a_run_on_a_loader_continues_bit_exactly_in_the_middle_of_an_epoch(tmp_path: Path, options: dict):
     loss = F.binary_cross_entropy_with_logits
     parts = Trainer(config(), attributes(64, **options), tmp_path, loss=loss)

@@ -93,6 +93,8 @@ def measure(name: str, seed: int, images: ImageData) -> dict[str, Any]:
 
 def report(rows: list[dict[str, Any]]) -> str:
     """Markdown: accuracies of each variant, and its paired difference to the start."""
+    if not rows:
+        return "Not measured yet."
     by_name = {name: [row for row in rows if row["variant"] == name] for name in VARIANTS}
     first = {row["seed"]: row["accuracies"] for row in by_name[START]}
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
@@ -108,7 +110,7 @@ def report(rows: list[dict[str, Any]]) -> str:
             if row["seed"] in first
             for net in row["accuracies"]
         ]
-        told = "" if name == START else str(Interval.of(pairs))
+        told = str(Interval.of(pairs)) if pairs and name != START else ""
         spent = statistics.fmean(row["cpu_seconds"] for row in own)
         cells = [text, len(own), f"{100 * statistics.fmean(values):.1f}", *means, told, f"{spent:.0f}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")

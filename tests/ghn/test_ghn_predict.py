@@ -18,9 +18,8 @@ from random_graphs import graphs, random_graph, renamed, reordered
 
 from ghn_init.errors import ConfigError, PredictionError
 from ghn_init.ghn import GHN, GHNConfig
+from ghn_init.ghn.encoders import ENCODERS
 from ghn_init.graph import ArchGraph, Node, ParamSlot
-
-ENCODERS = ("graphormer", "gated_gnn", "residual_gnn")
 
 
 def small_ghn(encoder: str = "graphormer", **changes) -> GHN:

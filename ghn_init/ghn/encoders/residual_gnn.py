@@ -20,7 +20,7 @@ class ResidualGNN(Encoder):
     """``x + depth + before + after + graph + share * gated_gnn(x)``: the decoders see what a node is unmixed.
 
     ``before``, ``after`` and ``graph`` are linear in the mean embeddings of a node's sources, of its targets
-    and of all nodes of its graph, and zero at first; the gated GNN starts with a share of 0.3, which is learned.
+    and of all nodes of its graph, and zero at first; the gated GNN has a learned share, 0.3 at first.
     """
 
     def __init__(self, config: GHNConfig) -> None:
